@@ -1,0 +1,47 @@
+# Everything that a person repeats. Each target makes .venv, installs what it needs and builds, if that is not done yet.
+#   PYTHON=python3.14   another interpreter, with a virtual environment of its own (.venv-3.14)
+#   ARGS="…"            passed on to what the target runs
+
+ARGS ?=
+PYTHON ?=
+export PYTHON
+
+develop = @bash tools/develop
+# A ring is charged to its user: more processes than these could exhaust an ordinary user's locked memory.
+workers = -n auto --maxprocesses 4 --dist loadgroup
+
+.PHONY: build run test debug-test test-all bench lint format clean distclean help
+
+build: ## build the extension modules in place (RINGLOOP_DEBUG=1: with all internal checks)
+	$(develop)
+
+run: ## compare asyncio, uvloop and ringloop under real applications; a table and a picture
+	$(develop) bench -- -m bench.run $(ARGS)
+
+test: ## run the tests
+	$(develop) test -- -m pytest $(workers) $(ARGS)
+
+debug-test: ## run the tests on a debug build
+	@RINGLOOP_DEBUG=1 $(MAKE) --no-print-directory test
+
+test-all: ## run the tests on every Python from 3.11 on that is found
+	@bash tools/test-all $(ARGS)
+
+bench: ## measure every workload against asyncio and uvloop
+	$(develop) bench -- -m bench.compare $(ARGS)
+
+lint: ## check style and types
+	$(develop) --no-build bench lint test -- tools/lint.py $(ARGS)
+
+format: ## put the sources into the form that lint asks for
+	$(develop) --no-build bench lint test -- tools/lint.py --fix $(ARGS)
+
+clean: ## remove what was built
+	rm -rf build dist ringloop/*.so ringloop/*.so.new ringloop.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find ringloop tests bench tools -name __pycache__ -type d -exec rm -rf {} +
+
+distclean: clean ## remove what was built and the virtual environments
+	rm -rf .venv .venv-*
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile

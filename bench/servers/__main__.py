@@ -1,0 +1,38 @@
+"""``python -m bench.servers NAME --loop LOOP [--cpu CORE]``: runs one server and prints its port as JSON."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import socket
+
+from bench.children import settle_child
+from bench.loops import select_loop
+from bench.machine import allow_open_files
+from bench.servers import SERVERS, Serve
+
+OPEN_FILES = 4096
+
+
+def main() -> None:
+    """Serves until killed."""
+    parser = argparse.ArgumentParser(prog="python -m bench.servers")
+    parser.add_argument("server", choices=SERVERS)
+    parser.add_argument("--loop", default="asyncio")
+    parser.add_argument("--cpu", type=int)
+    arguments = parser.parse_args()
+    settle_child(arguments.cpu)
+    allow_open_files(OPEN_FILES)
+    loop = select_loop(arguments.loop)
+    serve: Serve = importlib.import_module(f"bench.servers.{arguments.server}_server").serve
+    # asyncio sets TCP_NODELAY only on sockets whose protocol is said to be TCP; without it a response in two
+    # writes waits 40 ms for a delayed acknowledgement.
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.bind(("127.0.0.1", 0))
+    port: int = listener.getsockname()[1]
+    serve(loop, listener, lambda: print(json.dumps({"port": port}), flush=True))
+
+
+if __name__ == "__main__":
+    main()

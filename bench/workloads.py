@@ -1,0 +1,78 @@
+"""The table of what is measured: each workload with its server, its load and its bar.
+
+A bar is the least ratio uvloop/ringloop of CPU time per request or call that ringloop is to reach;
+workloads without one are measured for orientation.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+KIB = 1024
+MIB = 1024 * KIB
+
+
+@dataclass(frozen=True)
+class Load:
+    """What the load generator is told."""
+
+    connections: int
+    mode: str = "echo"
+    request_bytes: int = KIB
+
+
+@dataclass(frozen=True)
+class Workload:
+    """One line of the table: `server` of bench.servers driven by `load`, or without them a micro workload."""
+
+    name: str
+    title: str
+    bar: float | None = None
+    server: str = ""
+    load: Load | None = None
+
+
+TCP_WORKLOADS = (
+    Workload("echo-1k-10", "TCP echo, Protocol, 1 KiB x 10", 1.15, "protocol", Load(10)),
+    Workload("echo-1k-100", "TCP echo, Protocol, 1 KiB x 100", 1.3, "protocol", Load(100)),
+    Workload("echo-1k-1000", "TCP echo, Protocol, 1 KiB x 1000", 1.3, "protocol", Load(1000)),
+    Workload(
+        "echo-64k-100", "TCP echo, Protocol, 64 KiB x 100", 1.05, "protocol", Load(100, "echo", 64 * KIB)
+    ),
+    Workload("echo-1m-10", "TCP echo, Protocol, 1 MiB x 10", 1.15, "protocol", Load(10, "echo", MIB)),
+    Workload("buffered-1k-100", "TCP echo, BufferedProtocol, 1 KiB x 100", None, "buffered", Load(100)),
+    Workload("streams-1k-100", "TCP echo, streams, 1 KiB x 100", 1.15, "streams", Load(100)),
+    Workload("sock-1k-100", "TCP echo, sock_recv/sock_sendall, 1 KiB x 100", 1.5, "sock", Load(100)),
+    Workload("connect-100", "short TCP connections, 100 at once", None, "protocol", Load(100, "connect")),
+)
+
+WEB_WORKLOADS = (
+    Workload("aiohttp", "aiohttp hello x 100", 1.0, "aiohttp", Load(100, "http")),
+    Workload("uvicorn", "uvicorn hello x 100", 1.0, "uvicorn", Load(100, "http")),
+)
+
+MICRO_WORKLOADS = (
+    Workload("call_soon", "call_soon, one per iteration", 2.0),
+    Workload("call_soon-fan", "call_soon, 1,000 per iteration"),
+    Workload("sleep0", "sleep(0)", 1.4),
+    Workload("timers-cancelled", "timers set and cancelled", 3.0),
+    Workload("timers-fired", "timers fired", 2.0),
+    Workload("threadsafe", "call_soon_threadsafe, same thread", 2.0),
+    Workload("threadsafe-other", "call_soon_threadsafe, another thread", 2.0),
+    Workload("create_task", "create_task and await"),
+    Workload("future", "future set, task woken"),
+    Workload("executor", "run_in_executor, one by one"),
+)
+
+WORKLOADS = TCP_WORKLOADS + WEB_WORKLOADS + MICRO_WORKLOADS
+
+# Not timed by requests: see bench/idle.py.
+IDLE = "idle"
+
+
+def select_workloads(patterns: Iterable[str]) -> list[Workload]:
+    """The workloads whose name matches one of the shell `patterns`, in the table's order."""
+    wanted = tuple(patterns)
+    return [each for each in WORKLOADS if any(fnmatch.fnmatch(each.name, pattern) for pattern in wanted)]

@@ -1,0 +1,42 @@
+"""ringloop: asyncio's event loop on io_uring.
+
+    ringloop.run(main())                                    # as asyncio.run
+    asyncio.Runner(loop_factory=ringloop.new_event_loop)    # from 3.12 on also asyncio.run(…, loop_factory=…)
+    ringloop.install()                                      # the default of the whole process
+
+`python -m ringloop` tells whether io_uring works here, and why not if it does not.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from ringloop.errors import RingUnavailableError
+from ringloop.loop import Loop
+from ringloop.running import HAS_POLICIES, install, new_event_loop, run
+
+if TYPE_CHECKING:
+    from ringloop.policy import EventLoopPolicy as EventLoopPolicy
+
+__version__ = "0.1.0"
+
+__all__ = ["Loop", "RingUnavailableError", "__version__", "install", "new_event_loop", "run"]
+if HAS_POLICIES:
+    __all__ += ["EventLoopPolicy"]
+
+
+def __getattr__(name: str) -> Any:
+    """Makes EventLoopPolicy on first use: Python 3.14 deprecates what it is made of, 3.16 has it no more."""
+    if name != "EventLoopPolicy":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if not HAS_POLICIES:
+        raise AttributeError(
+            "ringloop.EventLoopPolicy: this Python has no event loop policies; use ringloop.run(main()), "
+            "asyncio.run(main(), loop_factory=ringloop.new_event_loop) or ringloop.install()"
+        )
+    from ringloop.policy import EventLoopPolicy  # noqa: PLC0415
+
+    globals()[name] = EventLoopPolicy
+    return EventLoopPolicy
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,28 @@
+# Accepting connections, and the loop's methods that make transports. See _accept.pyx.
+
+from libc.stdint cimport int32_t, uint32_t
+
+from ringloop._core cimport Operation, rl_sqe
+from ringloop._sock cimport Sockets
+
+
+cdef class Accept(Operation):
+    cdef object sock                   # the listening socket, the server's
+    cdef int fd
+    cdef int family
+    cdef int kind
+    cdef int ip_protocol
+    cdef object protocol_factory
+    cdef object server
+    cdef bint ended
+    cdef bint many                     # multishot: armed until it ends
+    cdef object context
+
+    cdef int advance(self, int32_t result) except -1
+    cdef int accepted(self, int fd) except -1
+    cdef int refused(self, int error) except -1
+    cdef int end(self) except -1
+
+
+cdef class Streams(Sockets):
+    cdef dict accepts                  # fd of the listening socket -> Accept

@@ -1,0 +1,156 @@
+"""Accepting connections, and the loop's methods that make transports.
+
+One multishot accept per listening socket. It is cancelled, and its last completion collected, before the
+socket is closed: an armed accept would keep the port and go on accepting.
+"""
+
+import os
+from asyncio import constants, trsock
+
+cimport cython
+from libc.errno cimport EAGAIN, ECONNABORTED, EINTR, EMFILE, ENFILE, ENOBUFS, ENOMEM
+from libc.stdint cimport int32_t, uint32_t
+from posix.unistd cimport close
+
+from ringloop._core cimport (
+    OPERATION_DONE, RL_ACCEPT_MULTISHOT, RL_CAN_ACCEPT_MULTISHOT, RL_OP_ACCEPT, Operation, rl_sqe,
+)
+from ringloop._handles cimport PyContext_CopyCurrent, PyContext_Enter, PyContext_Exit
+from ringloop._sock cimport Sockets
+from ringloop._stream cimport accepted_transport, socket_transport
+
+
+cdef extern from "<errno.h>" nogil:
+    enum: ECANCELED
+
+cdef extern from "<sys/socket.h>" nogil:
+    enum: SOCK_CLOEXEC, SOCK_NONBLOCK
+
+cdef object TransportSocket = trsock.TransportSocket
+
+
+@cython.final
+cdef class Accept(Operation):
+    """Makes a transport of every connection that comes to a listening socket."""
+
+    def __cinit__(self, Streams loop, sock, protocol_factory, server):
+        self.loop = loop
+        self.sock = sock
+        self.fd = sock.fileno()
+        self.family = sock.family
+        self.kind = sock.type
+        self.ip_protocol = sock.proto
+        self.protocol_factory = protocol_factory
+        self.server = server
+        self.many = loop.driver.capabilities & RL_CAN_ACCEPT_MULTISHOT != 0
+        self.context = PyContext_CopyCurrent()
+
+    cdef void prepare(self, rl_sqe *sqe) noexcept:
+        sqe.opcode = RL_OP_ACCEPT
+        sqe.fd = self.fd
+        sqe.op_flags = SOCK_CLOEXEC | SOCK_NONBLOCK
+        if self.many:
+            sqe.ioprio = RL_ACCEPT_MULTISHOT
+
+    cdef int complete(self, int32_t result, uint32_t flags, object payload) except -1:
+        if self.ended:
+            self.discard(result, flags)
+            return 0
+        PyContext_Enter(self.context)
+        try:
+            self.advance(result)
+        finally:
+            PyContext_Exit(self.context)
+        return 0
+
+    cdef void discard(self, int32_t result, uint32_t flags) noexcept:
+        # A connection that nobody collects is closed; its peer is refused, as one left in the backlog.
+        if result >= 0:
+            close(result)
+
+    cdef int advance(self, int32_t result) except -1:
+        if result >= 0:
+            self.accepted(result)
+        elif result not in (-ECONNABORTED, -EAGAIN, -EINTR, -ECANCELED):
+            self.refused(-result)
+        if not self.ended and self.state == OPERATION_DONE and self.loop.alive():
+            self.loop.submit(self)
+        return 0
+
+    cdef int accepted(self, int fd) except -1:
+        cdef Streams loop = <Streams> self.loop
+        try:
+            protocol = self.protocol_factory()
+        except (SystemExit, KeyboardInterrupt):
+            close(fd)
+            raise
+        except BaseException as exc:
+            close(fd)
+            if loop._debug:
+                loop.call_exception_handler({
+                    "message": "Error on transport creation for incoming connection",
+                    "exception": exc,
+                })
+            return 0
+        accepted_transport(loop, fd, self.family, self.kind, self.ip_protocol, protocol, self.server)
+        return 0
+
+    cdef int refused(self, int error) except -1:
+        """Out of fds or memory: reports it, and accepts again after a while."""
+        cdef Streams loop = <Streams> self.loop
+        exc = OSError(error, os.strerror(error))
+        self.end()
+        if error in (EMFILE, ENFILE, ENOBUFS, ENOMEM):
+            loop.call_exception_handler({
+                "message": "socket.accept() out of system resource",
+                "exception": exc,
+                "socket": TransportSocket(self.sock),
+            })
+            loop.call_later(constants.ACCEPT_RETRY_DELAY, self.retry)
+        else:
+            loop.call_exception_handler({
+                "message": "accepting connections failed",
+                "exception": exc,
+                "socket": TransportSocket(self.sock),
+            })
+        return 0
+
+    def retry(self):
+        cdef Streams loop = <Streams> self.loop
+        if loop.accepts.get(self.fd) is self:
+            self.ended = False
+            loop.submit(self)
+
+    cdef int end(self) except -1:
+        """Nothing is accepted from here on."""
+        self.ended = True
+        self.loop.cancel_at_once(self)
+        return 0
+
+    cdef object describe(self):
+        return f"<Accept fd={self.fd} {self.protocol_factory!r}>"
+
+
+cdef class Streams(Sockets):
+    """The loop's methods that make transports and accept connections, as asyncio's selector loop names them."""
+
+    def __cinit__(self, *args, **kwargs):
+        self.accepts = {}
+
+    def _make_socket_transport(self, sock, protocol, waiter=None, *, extra=None, server=None):
+        return socket_transport(self, sock, protocol, waiter, extra, server)
+
+    def _start_serving(
+        self, protocol_factory, sock, sslcontext=None, server=None, backlog=100,
+        ssl_handshake_timeout=None, ssl_shutdown_timeout=None,
+    ):
+        sock.listen(backlog)
+        cdef Accept accept = Accept(self, sock, protocol_factory, server)
+        self.accepts[accept.fd] = accept
+        self.submit(accept)
+
+    def _stop_serving(self, sock):
+        cdef Accept accept = self.accepts.pop(sock.fileno(), None)
+        if accept is not None:
+            accept.end()
+        sock.close()

@@ -1,0 +1,790 @@
+"""The heart: the ready queue, timers, operations in flight, and one pass over them all.
+
+A pass: submit what is queued and wait, collect completions, move due timers, run what was ready by then.
+The heart knows operations, not what they do: sockets, files and transports are rooms above it.
+
+Who may call: everything here runs on the loop's thread under the GIL, but for `call_soon_threadsafe`.
+Memory: an operation in flight is referenced by the loop until its last completion is collected.
+"""
+
+import asyncio
+import atexit
+import os
+import threading
+import weakref
+from asyncio import base_events
+from asyncio.log import logger
+
+from ringloop import errors
+
+cimport cython
+from cpython.exc cimport PyErr_CheckSignals
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_DECREF, Py_INCREF, Py_XDECREF
+from libc.errno cimport EEXIST, errno
+from libc.math cimport ceil
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free
+from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
+from posix.unistd cimport close, read, write
+
+from ringloop._handles cimport (
+    Handle, TimerHandle, new_handle, new_timer, rl_timer, rl_timers, rl_timers_free, rl_timers_remove,
+    run_handle, trace_origin,
+)
+
+
+cdef extern from "<sys/eventfd.h>" nogil:
+    int eventfd(unsigned int initial, int flags)
+    enum: EFD_CLOEXEC, EFD_NONBLOCK
+
+cdef extern from "<errno.h>" nogil:
+    enum: ECANCELED
+
+cdef extern from "<poll.h>" nogil:
+    enum: POLLIN
+
+cdef extern from "ring.h" nogil:
+    ctypedef struct rl_ring_failure "struct rl_ring_failure":
+        int cause
+        int error
+        const char *call
+    rl_driver *rl_ring_create(uint32_t sq_entries, uint32_t cq_entries, rl_ring_failure *failure)
+    int rl_ring_probe(rl_ring_failure *failure)
+
+# A small ring: rings count against RLIMIT_MEMLOCK (8 MiB for an ordinary user), and closed ones for a while.
+cdef enum:
+    SQ_ENTRIES = 256
+    CQ_ENTRIES = 4096
+    # Provided receive buffers are emptied as their completions are collected, so that few suffice, and few stay
+    # in the L2 cache.
+    BUFFER_GROUP = 1
+    BUFFER_COUNT = 64
+    BUFFER_BYTES = 4096
+
+# As asyncio: an epoll_wait of more than a day is cut there.
+cdef double WAIT_SECONDS_MAX = 24 * 3600.0
+cdef double CLOCK_RESOLUTION = 1e-9
+# Waiting for the kernel to let go of a ring that its own thread cannot drain; 30 ms is usual.
+cdef int RELEASE_WAIT_MS = 1000
+
+cdef object LIVE_LOOPS = weakref.WeakSet()
+cdef object Future = asyncio.Future
+cdef object Task = asyncio.Task
+cdef object base_create_task = base_events.BaseEventLoop.create_task
+
+
+cdef inline void move(Operation operation, OperationState state) noexcept:
+    """The only place where an operation changes its state."""
+    ENSURE(
+        (state == OPERATION_SUBMITTED and
+         (operation.state == OPERATION_NEW or operation.state == OPERATION_DONE))
+        or (state == OPERATION_CANCELLING and operation.state == OPERATION_SUBMITTED)
+        or (state == OPERATION_DONE and
+            (operation.state == OPERATION_SUBMITTED or operation.state == OPERATION_CANCELLING))
+    )
+    operation.state = state
+
+
+cdef void release_buffers(void *argument) noexcept nogil:
+    if argument != NULL:
+        rl_buffers_free(<rl_buffers *> argument)
+        free(argument)
+
+
+cdef class Operation:
+    """One system call in flight: described by one SQE, submitted once, over with its last CQE.
+
+    Rooms subclass it. While it is in flight the loop holds a reference, and every memory that the kernel may
+    touch must be held by the operation.
+    """
+
+    def __reduce__(self):
+        raise TypeError(f"cannot pickle {type(self).__name__!r} object")
+
+    cdef void prepare(self, rl_sqe *sqe) noexcept:
+        """Fills the zeroed SQE, all but user_data. Again when a loop moves to another thread."""
+
+    cdef PyObject *collect(self, int32_t result, uint32_t flags) noexcept:
+        """Takes what a CQE carries (a provided buffer) at once; no Python code may run. A new reference or NULL."""
+        return NULL
+
+    cdef int complete(self, int32_t result, uint32_t flags, object payload) except -1:
+        """Runs from the loop's pass, in the order of the completions. Lets out only SystemExit and such."""
+        return 0
+
+    cdef void discard(self, int32_t result, uint32_t flags) noexcept:
+        """Instead of `complete` when the loop closed: gives back what the result owns, such as an fd."""
+
+    cdef object describe(self):
+        """What a message about a slow callback calls it."""
+        return repr(self)
+
+
+@cython.final
+cdef class Watch(Operation):
+    """Runs a handle whenever an fd is ready, as epoll's level-triggered readiness does.
+
+    One-shot polls, armed again after each run: a poll that finds its fd ready completes at once, which is what
+    level-triggered means; io_uring's multishot poll tells edges only.
+    """
+
+    def __cinit__(self, LoopCore loop, int fd, uint32_t events, Handle handle):
+        self.loop = loop
+        self.fd = fd
+        self.events = events
+        self.handle = handle
+
+    cdef int start(self) except -1:
+        self.ended = False
+        self.loop.submit(self)
+        return 0
+
+    cdef int end(self) except -1:
+        """No handle runs from here on, and when this returns the kernel holds the file no more."""
+        self.ended = True
+        self.loop.cancel_at_once(self)
+        return 0
+
+    cdef void prepare(self, rl_sqe *sqe) noexcept:
+        sqe.opcode = RL_OP_POLL_ADD
+        sqe.fd = self.fd
+        sqe.op_flags = self.events
+
+    cdef int complete(self, int32_t result, uint32_t flags, object payload) except -1:
+        # An error is a file that was closed under us: epoll forgets such a one without a word.
+        if self.ended or result < 0:
+            return 0
+        if not self.handle._cancelled:
+            run_handle(self.handle)
+        if not self.ended and self.state == OPERATION_DONE and self.loop.alive():
+            self.loop.submit(self)
+        return 0
+
+    cdef object describe(self):
+        return base_events._format_handle(self.handle)
+
+
+cdef rl_driver *create_driver() except NULL:
+    cdef rl_ring_failure failure
+    cdef rl_driver *driver = rl_ring_create(SQ_ENTRIES, CQ_ENTRIES, &failure)
+    if driver == NULL:
+        raise errors.ring_unavailable(failure.cause, failure.error, failure.call.decode())
+    return driver
+
+
+cdef class LoopCore:
+    """The part of the loop that runs per callback. `ringloop.Loop` makes asyncio's interface out of it."""
+
+    def __cinit__(self, *args, **kwargs):
+        self.bell_fd = -1
+
+    def __init__(self):
+        self.driver = create_driver()
+        self.bell_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)
+        if self.bell_fd < 0:
+            raise OSError(errno, os.strerror(errno), "eventfd")
+        self.bell = Watch(self, self.bell_fd, POLLIN, new_handle(self, self._answer_bell, (), None))
+        self.bell.start()
+        LIVE_LOOPS.add(self)
+
+    def __dealloc__(self):
+        # An unclosed loop was closed by __del__ before; what is left is a loop whose __init__ failed.
+        if self.bell_fd >= 0:
+            close(self.bell_fd)
+        if self.driver != NULL:
+            self.driver.calls.destroy(self.driver)
+        rl_timers_free(&self.timers)
+        rl_ready_free(&self.ready)
+
+    def __reduce__(self):
+        raise TypeError(f"cannot pickle {type(self).__name__!r} object")
+
+    cdef bint alive(self) noexcept:
+        return self.driver != NULL
+
+    # --- callbacks and timers
+
+    def time(self):
+        """Returns the loop's clock in seconds: CLOCK_MONOTONIC, as `time.monotonic()`."""
+        cdef timespec now
+        clock_gettime(CLOCK_MONOTONIC, &now)
+        return <double> now.tv_sec + <double> now.tv_nsec * 1e-9
+
+    cdef int push_handle(self, Handle handle) except -1:
+        cdef rl_ready_entry entry
+        if not rl_ready_reserve(&self.ready):
+            raise MemoryError
+        entry.object = <void *> handle
+        entry.payload = NULL
+        entry.kind = RL_READY_HANDLE
+        entry.result = 0
+        entry.flags = 0
+        Py_INCREF(handle)
+        rl_ready_push(&self.ready, entry)
+        return 0
+
+    def call_soon(self, callback, *args, context=None):
+        """Runs callback(*args) in the next pass, after what is queued already; returns its Handle."""
+        if self._closed:
+            self._check_closed()
+        cdef Handle handle = new_handle(self, callback, args, context)
+        if self._debug:
+            self._check_thread()
+            self._check_callback(callback, "call_soon")
+            trace_origin(handle)
+        self.push_handle(handle)
+        return handle
+
+    def call_soon_threadsafe(self, callback, *args, context=None):
+        """As `call_soon`, from any thread or signal handler. Wakes the loop if it sleeps."""
+        if self._closed:
+            self._check_closed()
+        cdef Handle handle = new_handle(self, callback, args, context)
+        if self._debug:
+            self._check_callback(callback, "call_soon_threadsafe")
+            trace_origin(handle)
+        self.push_handle(handle)
+        if self.asleep:
+            self.ring_bell()
+        return handle
+
+    def call_later(self, delay, callback, *args, context=None):
+        """Runs callback(*args) after `delay` seconds; returns its TimerHandle."""
+        if delay is None:
+            raise TypeError("delay must not be None")
+        return self.add_timer(self.time() + delay, callback, args, context, "call_later")
+
+    def call_at(self, when, callback, *args, context=None):
+        """Runs callback(*args) when the loop's clock says `when`, never before; returns its TimerHandle."""
+        if when is None:
+            raise TypeError("when cannot be None")
+        return self.add_timer(when, callback, args, context, "call_at")
+
+    cdef TimerHandle add_timer(self, object when, object callback, tuple args, object context, str method):
+        if self._closed:
+            self._check_closed()
+        if self._debug:
+            self._check_thread()
+            self._check_callback(callback, method)
+        cdef TimerHandle handle = new_timer(self, &self.timers, when, callback, args, context)
+        if self._debug:
+            trace_origin(handle)
+        return handle
+
+    def create_future(self):
+        """Returns a new asyncio.Future of this loop."""
+        return Future(loop=self)
+
+    def create_task(self, coro, *, name=None, context=None, **kwargs):
+        """Wraps a coroutine in an asyncio.Task; keywords as the running Python's Task takes them."""
+        if self._task_factory is None and not self._debug and not kwargs and not self._closed:
+            return Task(coro, loop=self, name=name, context=context)
+        if name is not None:
+            kwargs["name"] = name
+        if context is not None:
+            kwargs["context"] = context
+        return base_create_task(self, coro, **kwargs)
+
+    # --- waking a sleeping loop from elsewhere
+
+    cdef int ring_bell(self) except -1:
+        cdef uint64_t one = 1
+        self.asleep = False
+        if write(self.bell_fd, &one, sizeof(one)) < 0:
+            raise OSError(errno, os.strerror(errno), "eventfd")
+        return 0
+
+    def _answer_bell(self):
+        cdef uint64_t count = 0
+        # EAGAIN is a bell answered before, by the poll that ended with the last run.
+        read(self.bell_fd, &count, sizeof(count))
+
+    def _watch_internal(self, int fd, callback):
+        """Runs callback() whenever fd is readable, until `_unwatch_internal` gets what this returns."""
+        cdef Watch watch = Watch(self, fd, POLLIN, new_handle(self, callback, (), None))
+        watch.start()
+        return watch
+
+    def _unwatch_internal(self, Watch watch):
+        watch.end()
+
+    # --- operations
+
+    cdef rl_sqe *take_sqe(self) except NULL:
+        cdef rl_sqe *sqe
+        if self.driver == NULL:
+            self._refuse()
+        sqe = rl_driver_sqe(self.driver)
+        if sqe == NULL:
+            self.flush()
+            sqe = rl_driver_sqe(self.driver)
+            if sqe == NULL:
+                raise RuntimeError("the submission queue is full and the kernel takes nothing from it")
+        return sqe
+
+    cdef int submit(self, Operation operation) except -1:
+        cdef rl_sqe *sqe = self.take_sqe()
+        operation.prepare(sqe)
+        sqe.user_data = <uint64_t> <void *> operation
+        move(operation, OPERATION_SUBMITTED)
+        Py_INCREF(operation)
+        operation.before = NULL
+        operation.behind = self.first_operation
+        if self.first_operation != NULL:
+            (<Operation> self.first_operation).before = <void *> operation
+        self.first_operation = <void *> operation
+        self.in_flight += 1
+        self.settling += operation.settles
+        return 0
+
+    cdef inline void leave_flight(self, Operation operation) noexcept:
+        """The reference that `submit` took is the caller's now."""
+        move(operation, OPERATION_DONE)
+        if operation.before != NULL:
+            (<Operation> operation.before).behind = operation.behind
+        else:
+            self.first_operation = operation.behind
+        if operation.behind != NULL:
+            (<Operation> operation.behind).before = operation.before
+        self.in_flight -= 1
+        self.settling -= operation.settles
+
+    cdef int cancel(self, Operation operation) except -1:
+        """Asks for the end of an operation in flight; its last completion tells what came of it."""
+        cdef rl_sqe *sqe
+        if operation.state != OPERATION_SUBMITTED or self.driver == NULL:
+            return 0
+        sqe = self.take_sqe()
+        sqe.opcode = RL_OP_ASYNC_CANCEL
+        sqe.fd = -1
+        sqe.address = <uint64_t> <void *> operation
+        move(operation, OPERATION_CANCELLING)
+        return 0
+
+    cdef int cancel_at_once(self, Operation operation) except -1:
+        """As `cancel`; when this returns the kernel has let go of the operation's file, if it could."""
+        if operation.state != OPERATION_SUBMITTED or self.driver == NULL:
+            return 0
+        self.cancel(operation)
+        self.flush()
+        return 0
+
+    cdef int flush(self) except -1:
+        """Submits what is queued and collects what is complete, without waiting and without a callback."""
+        cdef int error
+        if self.driver == NULL:
+            self._refuse()
+        if self._thread_id is not None and self._thread_id != threading.get_ident():
+            # A call from the wrong thread, which asyncio does not allow: the loop's own thread will submit it.
+            self.ring_bell()
+            return 0
+        if not self.enabled:
+            self.enable()
+        error = self.driver.calls.enter(self.driver, 0, 0)
+        if error == -EEXIST:
+            self.change_thread()
+            error = self.driver.calls.enter(self.driver, 0, 0)
+        if error < 0:
+            raise OSError(-error, os.strerror(-error), "io_uring_enter")
+        self.collect()
+        return 0
+
+    cdef int collect(self) except -1:
+        """Moves completions to the ready queue. No callback runs and no Python code."""
+        cdef const rl_cqe *cqe
+        cdef rl_ready_entry entry
+        cdef Operation operation
+        while True:
+            cqe = rl_driver_completion(self.driver)
+            if cqe == NULL:
+                return 0
+            if cqe.user_data == 0:
+                rl_driver_consumed(self.driver)
+                continue
+            if not rl_ready_reserve(&self.ready):
+                raise MemoryError
+            entry.kind = RL_READY_COMPLETION
+            entry.object = <void *> cqe.user_data
+            entry.result = cqe.result
+            entry.flags = cqe.flags
+            rl_driver_consumed(self.driver)
+            operation = <Operation> entry.object
+            if entry.flags & RL_CQE_MORE:
+                Py_INCREF(operation)
+            else:
+                self.leave_flight(operation)
+            entry.payload = operation.collect(entry.result, entry.flags)
+            rl_ready_push(&self.ready, entry)
+
+    cdef rl_buffers *need_buffers(self) except NULL:
+        """The group of provided receive buffers, made when a room first asks."""
+        cdef rl_buffers *buffers
+        cdef int error
+        if self.buffers == NULL:
+            if self.driver == NULL:
+                self._refuse()
+            buffers = <rl_buffers *> calloc(1, sizeof(rl_buffers))
+            if buffers == NULL:
+                raise MemoryError
+            error = rl_buffers_allocate(buffers, BUFFER_GROUP, BUFFER_COUNT, BUFFER_BYTES)
+            if error == 0:
+                error = self.driver.calls.register_buffers(
+                    self.driver, BUFFER_GROUP, buffers.ring, buffers.buffer_count)
+                if error < 0:
+                    rl_buffers_free(buffers)
+            if error < 0:
+                free(buffers)
+                raise OSError(-error, os.strerror(-error), "io_uring_register")
+            self.buffers = buffers
+        return self.buffers
+
+    def _refuse(self):
+        if self.forked:
+            raise RuntimeError(
+                "This event loop was made before a fork and belongs to the parent process; make a new one")
+        raise RuntimeError("Event loop is closed")
+
+    # --- threads
+
+    cdef int enable(self) except -1:
+        """Binds the driver to the calling thread."""
+        cdef int error = self.driver.calls.enable(self.driver)
+        if error < 0:
+            raise OSError(-error, os.strerror(-error), "io_uring_register")
+        self.enabled = True
+        self.owner = threading.get_ident()
+        return 0
+
+    cdef int change_thread(self) except -1:
+        """Takes a new driver for the calling thread and arms there again what was in flight on the old one.
+
+        The old one's thread may have ended, and no other can reach its requests (EEXIST). Completions that it
+        delivered are still in memory. Operations that lend memory never outlive a run, so that what is left,
+        polls and receives, moved nothing meanwhile.
+        """
+        cdef rl_driver *driver = create_driver()
+        cdef rl_driver *old = self.driver
+        cdef rl_buffers *buffers = self.buffers
+        ENSURE(self.settling == 0)
+        self.collect()
+        self.driver = driver
+        self.buffers = NULL
+        self.enabled = False
+        old.calls.abandon(old, release_buffers, buffers)
+        self.enable()
+        if buffers != NULL:
+            self.need_buffers()
+        operations = []
+        while self.first_operation != NULL:
+            operation = <Operation> self.first_operation
+            operations.append((operation, operation.state == OPERATION_CANCELLING))
+            self.leave_flight(operation)
+            Py_DECREF(operation)
+        for operation, cancelled in reversed(operations):
+            if cancelled:
+                self.push_completion(operation, -ECANCELED)
+            else:
+                self.submit(operation)
+        return 0
+
+    cdef int push_completion(self, Operation operation, int32_t result) except -1:
+        cdef rl_ready_entry entry
+        if not rl_ready_reserve(&self.ready):
+            raise MemoryError
+        entry.object = <void *> operation
+        entry.payload = NULL
+        entry.kind = RL_READY_COMPLETION
+        entry.result = result
+        entry.flags = 0
+        Py_INCREF(operation)
+        rl_ready_push(&self.ready, entry)
+        return 0
+
+    # --- the pass
+
+    def _run(self):
+        """Passes over the loop until `stop`. On the thread that it is bound to from now on."""
+        self.flush()
+        try:
+            while True:
+                self.run_pass()
+                if self._stopping:
+                    return
+        finally:
+            self.settle()
+
+    cdef int run_pass(self) except -1:
+        cdef int64_t timeout_ns = RL_WAIT_FOREVER
+        cdef int error
+        if self.driver == NULL:
+            self._refuse()
+        if self.ready.count or self._stopping:
+            timeout_ns = 0
+        elif self.timers.count:
+            timeout_ns = self.until_timer_ns()
+        if timeout_ns != 0:
+            self.wait(timeout_ns)
+        elif rl_driver_wants_enter(self.driver):
+            error = self.driver.calls.enter(self.driver, 0, 0)
+            if error < 0:
+                raise OSError(-error, os.strerror(-error), "io_uring_enter")
+        self.collect()
+        if self.timers.count:
+            self.fire_timers()
+        if self._debug:
+            return self.run_ready_debug()
+        return self.run_ready()
+
+    cdef int wait(self, int64_t timeout_ns) except -1:
+        cdef rl_driver *driver = self.driver
+        cdef int error
+        # Set and cleared under the GIL, and so seen by every thread that pushes while this one waits.
+        self.asleep = True
+        with nogil:
+            error = driver.calls.enter(driver, 1, timeout_ns)
+        self.asleep = False
+        if error < 0:
+            raise OSError(-error, os.strerror(-error), "io_uring_enter")
+        PyErr_CheckSignals()
+        return 0
+
+    cdef int64_t until_timer_ns(self) except -2:
+        # By the loop's own method: applications and tests patch the clock.
+        cdef double seconds = self.timers.nodes[0].when - <double> self.time()
+        if seconds <= 0:
+            return 0
+        if seconds > WAIT_SECONDS_MAX:
+            seconds = WAIT_SECONDS_MAX
+        return <int64_t> ceil(seconds * 1e9)
+
+    cdef int fire_timers(self) except -1:
+        cdef double end = <double> self.time() + CLOCK_RESOLUTION
+        cdef rl_ready_entry entry
+        cdef rl_timer *timer
+        entry.payload = NULL
+        entry.kind = RL_READY_HANDLE
+        entry.result = 0
+        entry.flags = 0
+        while self.timers.count and self.timers.nodes[0].when < end:
+            if not rl_ready_reserve(&self.ready):
+                raise MemoryError
+            timer = self.timers.nodes[0].timer
+            entry.object = timer.owner
+            rl_timers_remove(&self.timers, timer)
+            rl_ready_push(&self.ready, entry)
+        return 0
+
+    cdef int run_ready(self) except -1:
+        """Runs what is in the queue now; what that adds waits for the next pass."""
+        cdef uint32_t count = self.ready.count
+        cdef rl_ready_entry entry
+        cdef Handle handle
+        while count and not self.forked:
+            count -= 1
+            entry = rl_ready_pop(&self.ready)
+            if entry.kind == RL_READY_HANDLE:
+                handle = <Handle> entry.object
+                Py_DECREF(handle)
+                if not handle._cancelled:
+                    run_handle(handle)
+            else:
+                self.dispatch(&entry)
+        return 0
+
+    cdef int dispatch(self, rl_ready_entry *entry) except -1:
+        """Gives a completion to its operation, and with it the references that the queue held."""
+        operation = <Operation> entry.object
+        Py_DECREF(operation)
+        if entry.payload == NULL:
+            return operation.complete(entry.result, entry.flags, None)
+        payload = <object> entry.payload
+        Py_DECREF(payload)
+        return operation.complete(entry.result, entry.flags, payload)
+
+    cdef int run_ready_debug(self) except -1:
+        cdef uint32_t count = self.ready.count
+        cdef rl_ready_entry entry
+        while count and not self.forked:
+            count -= 1
+            entry = rl_ready_pop(&self.ready)
+            subject = <object> entry.object
+            started = self.time()
+            if entry.kind == RL_READY_COMPLETION:
+                self.dispatch(&entry)
+            else:
+                Py_DECREF(subject)
+                if (<Handle> subject)._cancelled:
+                    continue
+                try:
+                    self._current_handle = subject
+                    run_handle(subject)
+                finally:
+                    self._current_handle = None
+            elapsed = self.time() - started
+            if elapsed >= self.slow_callback_duration:
+                logger.warning("Executing %s took %.3f seconds", describe(subject), elapsed)
+        return 0
+
+    # --- the end
+
+    cdef int settle(self) except -1:
+        """Ends the operations that must not outlive a run, and collects what came of them.
+
+        The thread that ran the loop may never touch it again, and no other could ask the kernel for these.
+        """
+        cdef int error
+        if self.driver == NULL or self.settling == 0:
+            return 0
+        for operation in self.list_operations():
+            if (<Operation> operation).settles:
+                self.cancel(operation)
+        while self.settling:
+            error = self.driver.calls.enter(self.driver, 1, RL_WAIT_FOREVER)
+            if error < 0:
+                raise OSError(-error, os.strerror(-error), "io_uring_enter")
+            self.collect()
+        return 0
+
+    cdef list list_operations(self):
+        cdef void *item = self.first_operation
+        operations = []
+        while item != NULL:
+            operations.append(<Operation> item)
+            item = (<Operation> item).behind
+        return operations
+
+    def _close_core(self):
+        """Ends the driver and drops what is queued. Nothing of the loop remains in the kernel."""
+        self.end_driver()
+        self.drop_queues()
+        if self.bell_fd >= 0:
+            close(self.bell_fd)
+            self.bell_fd = -1
+        self.bell = None
+
+    cdef int end_driver(self) except -1:
+        cdef rl_driver *driver = self.driver
+        cdef rl_buffers *buffers = self.buffers
+        if driver == NULL:
+            return 0
+        drained = not self.enabled or self.drain()
+        self.driver = NULL
+        self.buffers = NULL
+        for operation in self.list_operations():
+            self.leave_flight(operation)
+            Py_DECREF(operation)
+        if drained:
+            driver.calls.destroy(driver)
+            release_buffers(buffers)
+        else:
+            driver.calls.abandon(driver, release_buffers, buffers)
+            rl_driver_sweep(RELEASE_WAIT_MS)
+        return 0
+
+    cdef bint drain(self) except -1:
+        """Cancels all and waits for the last completion. False on a thread that cannot reach the driver."""
+        cdef int error = self.driver.calls.enter(self.driver, 0, 0)
+        if error == -EEXIST:
+            self.collect()
+            return False
+        self.collect()
+        for operation in self.list_operations():
+            self.cancel(operation)
+        while error == 0 and self.in_flight:
+            error = self.driver.calls.enter(self.driver, 1, RL_WAIT_FOREVER)
+            self.collect()
+        if error < 0:
+            raise OSError(-error, os.strerror(-error), "io_uring_enter")
+        return True
+
+    cdef int drop_queues(self) except -1:
+        cdef rl_ready_entry entry
+        cdef rl_timer *timer
+        while self.ready.count:
+            entry = rl_ready_pop(&self.ready)
+            subject = <object> entry.object
+            Py_DECREF(subject)
+            if entry.kind == RL_READY_COMPLETION:
+                (<Operation> subject).discard(entry.result, entry.flags)
+                Py_XDECREF(<PyObject *> entry.payload)
+        while self.timers.count:
+            timer = self.timers.nodes[self.timers.count - 1].timer
+            subject = <object> timer.owner
+            rl_timers_remove(&self.timers, timer)
+            Py_DECREF(subject)
+        return 0
+
+    def _forget_after_fork(self):
+        """In a forked child: lets go of the parent's driver. Its memory is not even mapped here."""
+        self.forked = True
+        if self.driver != NULL:
+            self.driver.calls.forked(self.driver)
+            self.driver = NULL
+        if self.bell_fd >= 0:
+            close(self.bell_fd)
+            self.bell_fd = -1
+
+    def _counters(self):
+        """What is in flight and what was done, as a dict of numbers."""
+        counters = {
+            "in_flight": self.in_flight,
+            "ready": self.ready.count,
+            "timers": self.timers.count,
+        }
+        if self.driver != NULL:
+            counters["enters"] = self.driver.counters.enters
+            counters["waits"] = self.driver.counters.waits
+            counters["submitted"] = self.driver.counters.submitted
+            counters["completed"] = self.driver.counters.completed
+            counters["sq_full"] = self.driver.counters.sq_full
+            counters["cq_overflows"] = self.driver.counters.cq_overflows
+        return counters
+
+
+cdef object describe(object subject):
+    if isinstance(subject, Operation):
+        return (<Operation> subject).describe()
+    return base_events._format_handle(subject)
+
+
+def probe():
+    """Runs one no-op through a throw-away ring. Returns None, or (cause, errno, system call) of the failure."""
+    cdef rl_ring_failure failure
+    if rl_ring_probe(&failure) == 0:
+        return None
+    return failure.cause, failure.error, failure.call.decode()
+
+
+def ring_report():
+    """Describes the ring that a loop gets here, as a dict; raises RingUnavailableError where there is none."""
+    cdef rl_driver *driver = create_driver()
+    try:
+        return {
+            "driver": driver.calls.name.decode(),
+            "setup_flags": driver.setup_flags,
+            "features": driver.features,
+            "sq_entries": driver.sq_entries,
+            "cq_entries": driver.cq_entries,
+            "capabilities": driver.capabilities,
+            "opcodes": [opcode for opcode in range(256) if driver.calls.has_opcode(driver, opcode)],
+        }
+    finally:
+        driver.calls.destroy(driver)
+
+
+def _after_fork_in_child():
+    for loop in list(LIVE_LOOPS):
+        loop._forget_after_fork()
+
+
+def _at_exit():
+    """Drains the rings of this thread; others' memory stays: the kernel must never write into freed memory."""
+    thread = threading.get_ident()
+    for loop in list(LIVE_LOOPS):
+        if loop._thread_id is None and (<LoopCore> loop).owner == thread:
+            (<LoopCore> loop).end_driver()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
+atexit.register(_at_exit)

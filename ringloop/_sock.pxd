@@ -1,0 +1,30 @@
+# Readiness and the caller's own sockets: what the rooms above may use of it. See _sock.pyx.
+
+from libc.stdint cimport int32_t, uint32_t
+
+from ringloop._core cimport LoopCore, Operation, Watch, rl_sqe
+
+
+cdef class ReadyWait(Operation):
+    cdef int fd
+    cdef uint32_t events
+    cdef object future
+
+
+cdef class Sockets(LoopCore):
+    cdef dict readers              # fd -> Watch
+    cdef dict writers
+    cdef void **owners             # by fd: the transport that owns it, borrowed; NULL: none
+    cdef int owners_size
+
+    cdef int claim_fd(self, int fd, object transport) except -1
+    cdef void release_fd(self, int fd, object transport) noexcept
+    cdef object transport_of(self, int fd)
+    cdef int refuse_owned(self, object file, int fd) except -1
+    cdef Watch watch(self, dict watches, int fd, uint32_t events, object callback, tuple args)
+    cdef bint unwatch(self, dict watches, int fd) except -1
+    cdef int checked_socket(self, object sock) except? -1
+
+
+cdef object try_recv(int fd, Py_ssize_t size)
+cdef Py_ssize_t try_recv_into(int fd, object target) except -2

@@ -1,0 +1,390 @@
+"""Readiness (`add_reader`, `add_writer`) and operations on sockets that are the caller's (`sock_*`).
+
+A socket of the caller may be used by him at any time, so that nothing here hands it to the kernel for a
+transfer: a non-blocking call, a one-shot poll where that would block, and the call again. So nothing can be lost,
+and a cancelled wait leaves no trace.
+"""
+
+import os
+import socket
+from asyncio import base_events
+
+cimport cython
+from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.bytes cimport PyBytes_AS_STRING
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_DECREF, Py_INCREF
+from libc.errno cimport EAGAIN, errno
+from libc.stdint cimport int32_t, uint32_t
+from libc.stdlib cimport free, realloc
+from libc.string cimport memset
+from posix.unistd cimport close
+
+from ringloop._core cimport (
+    RL_OP_POLL_ADD, LoopCore, Operation, Watch, rl_sqe,
+)
+from ringloop._handles cimport Handle, new_handle, trace_origin
+
+
+cdef extern from "<poll.h>" nogil:
+    enum: POLLIN, POLLOUT
+
+cdef extern from "<sys/socket.h>" nogil:
+    enum: MSG_DONTWAIT, MSG_NOSIGNAL
+    Py_ssize_t recv(int fd, void *buffer, size_t length, int flags)
+    Py_ssize_t send(int fd, const void *buffer, size_t length, int flags)
+
+cdef extern from "<sys/epoll.h>" nogil:
+    ctypedef struct epoll_event "struct epoll_event":
+        uint32_t events
+    enum: EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLLIN
+    int epoll_create1(int flags)
+    int epoll_ctl(int epoll_fd, int operation, int fd, epoll_event *event)
+
+cdef extern from "<sys/stat.h>" nogil:
+    ctypedef struct stat_buffer "struct stat":
+        unsigned int st_mode
+    int fstat(int fd, stat_buffer *buffer)
+    bint S_ISSOCK(unsigned int mode)
+    bint S_ISFIFO(unsigned int mode)
+
+cdef extern from "Python.h":
+    PyObject *PyBytes_FromStringAndSize(const char *bytes, Py_ssize_t size)
+    int _PyBytes_Resize(PyObject **bytes, Py_ssize_t size) except -1
+
+
+cdef object os_error():
+    return OSError(errno, os.strerror(errno))
+
+
+cdef int fd_of(object file) except -1:
+    """As selectors: a number, or something with a fileno()."""
+    cdef int fd
+    if isinstance(file, int):
+        fd = file
+    else:
+        try:
+            fd = int(file.fileno())
+        except (AttributeError, TypeError, ValueError):
+            raise ValueError(f"Invalid file object: {file!r}") from None
+    if fd < 0:
+        raise ValueError(f"Invalid file descriptor: {fd}")
+    return fd
+
+
+cdef int check_pollable(int fd) except -1:
+    """Raises what epoll would: PermissionError for a regular file, OSError for a bad fd.
+
+    io_uring polls anything, and answers "ready" for what cannot be polled. What is neither a socket nor a pipe is
+    shown to an epoll of its own, which alone knows.
+    """
+    cdef stat_buffer status
+    cdef epoll_event event
+    cdef int epoll_fd, result
+    if fstat(fd, &status) < 0:
+        raise os_error()
+    if S_ISSOCK(status.st_mode) or S_ISFIFO(status.st_mode):
+        return 0
+    epoll_fd = epoll_create1(EPOLL_CLOEXEC)
+    if epoll_fd < 0:
+        raise os_error()
+    memset(&event, 0, sizeof(event))
+    event.events = EPOLLIN
+    result = epoll_ctl(epoll_fd, EPOLL_CTL_ADD, fd, &event)
+    error = os_error() if result < 0 else None
+    close(epoll_fd)
+    if error is not None:
+        raise error
+    return 0
+
+
+cdef object try_recv(int fd, Py_ssize_t size):
+    """The bytes that are there, received straight into the object returned; None if that would block."""
+    cdef PyObject *chunk
+    cdef Py_ssize_t count
+    if size < 0:
+        raise ValueError("negative buffersize in recv")
+    # A bare pointer: only an object with a single reference can be cut.
+    chunk = PyBytes_FromStringAndSize(NULL, size)
+    if chunk == NULL:
+        raise MemoryError
+    count = recv(fd, PyBytes_AS_STRING(<object> chunk), size, MSG_DONTWAIT)
+    if count < 0:
+        Py_DECREF(<object> chunk)
+        if errno == EAGAIN:
+            return None
+        raise os_error()
+    if count < size:
+        _PyBytes_Resize(&chunk, count)
+    data = <object> chunk
+    Py_DECREF(data)
+    return data
+
+
+@cython.final
+cdef class ReadyWait(Operation):
+    """A future that is done when an fd is ready."""
+
+    def __cinit__(self, LoopCore loop, int fd, uint32_t events):
+        self.loop = loop
+        self.fd = fd
+        self.events = events
+        self.future = loop.create_future()
+
+    cdef void prepare(self, rl_sqe *sqe) noexcept:
+        sqe.opcode = RL_OP_POLL_ADD
+        sqe.fd = self.fd
+        sqe.op_flags = self.events
+
+    cdef int complete(self, int32_t result, uint32_t flags, object payload) except -1:
+        # Whatever the poll says, an error included: the call that follows tells it better.
+        if not self.future.done():
+            self.future.set_result(None)
+        return 0
+
+
+cdef class Sockets(LoopCore):
+    """The loop's methods on readiness and on sockets of the caller."""
+
+    def __cinit__(self, *args, **kwargs):
+        self.readers = {}
+        self.writers = {}
+
+    def __dealloc__(self):
+        free(self.owners)
+
+    # --- which transport owns an fd
+
+    cdef int claim_fd(self, int fd, object transport) except -1:
+        cdef void **owners
+        cdef int size = self.owners_size
+        if fd >= size:
+            size = max(64, 2 * fd)
+            owners = <void **> realloc(self.owners, size * sizeof(void *))
+            if owners == NULL:
+                raise MemoryError
+            memset(owners + self.owners_size, 0, (size - self.owners_size) * sizeof(void *))
+            self.owners = owners
+            self.owners_size = size
+        self.owners[fd] = <void *> transport
+        return 0
+
+    cdef void release_fd(self, int fd, object transport) noexcept:
+        if 0 <= fd < self.owners_size and self.owners[fd] == <void *> transport:
+            self.owners[fd] = NULL
+
+    cdef object transport_of(self, int fd):
+        if fd < self.owners_size and self.owners[fd] != NULL:
+            return <object> self.owners[fd]
+        return None
+
+    cdef int refuse_owned(self, object file, int fd) except -1:
+        transport = self.transport_of(fd)
+        if transport is not None and not transport.is_closing():
+            raise RuntimeError(f"File descriptor {file!r} is used by transport {transport!r}")
+        return 0
+
+    # --- readiness
+
+    cdef Watch watch(self, dict watches, int fd, uint32_t events, object callback, tuple args):
+        cdef Watch watch = watches.get(fd)
+        cdef Handle handle = new_handle(self, callback, args, None)
+        if self._debug:
+            trace_origin(handle)
+        if watch is not None:
+            watch.handle.cancel()
+            watch.handle = handle
+            return watch
+        check_pollable(fd)
+        watch = Watch(self, fd, events, handle)
+        watch.start()
+        watches[fd] = watch
+        return watch
+
+    cdef bint unwatch(self, dict watches, int fd) except -1:
+        cdef Watch watch = watches.pop(fd, None)
+        if watch is None:
+            return False
+        watch.handle.cancel()
+        watch.end()
+        return True
+
+    def _add_reader(self, file, callback, *args):
+        self._check_closed()
+        return self.watch(self.readers, fd_of(file), POLLIN, callback, args).handle
+
+    def _remove_reader(self, file):
+        return not self._closed and self.unwatch(self.readers, fd_of(file))
+
+    def _add_writer(self, file, callback, *args):
+        self._check_closed()
+        return self.watch(self.writers, fd_of(file), POLLOUT, callback, args).handle
+
+    def _remove_writer(self, file):
+        return not self._closed and self.unwatch(self.writers, fd_of(file))
+
+    def add_reader(self, fd, callback, *args):
+        """Runs callback(*args) in every pass in which fd, a number or a file, is readable."""
+        self.refuse_owned(fd, fd_of(fd))
+        self._add_reader(fd, callback, *args)
+
+    def remove_reader(self, fd):
+        """Ends `add_reader` for fd, at once. Returns whether there was one."""
+        self.refuse_owned(fd, fd_of(fd))
+        return self._remove_reader(fd)
+
+    def add_writer(self, fd, callback, *args):
+        """Runs callback(*args) in every pass in which fd, a number or a file, is writable."""
+        self.refuse_owned(fd, fd_of(fd))
+        self._add_writer(fd, callback, *args)
+
+    def remove_writer(self, fd):
+        """Ends `add_writer` for fd, at once. Returns whether there was one."""
+        self.refuse_owned(fd, fd_of(fd))
+        return self._remove_writer(fd)
+
+    # --- sockets of the caller
+
+    cdef int checked_socket(self, object sock) except? -1:
+        base_events._check_ssl_socket(sock)
+        if self._debug and sock.gettimeout() != 0:
+            raise ValueError("the socket must be non-blocking")
+        return sock.fileno()
+
+    async def _until_ready(self, int fd, uint32_t events):
+        """When this is cancelled, the poll has ended before the error goes on to the caller."""
+        self.refuse_owned(fd, fd)
+        cdef ReadyWait wait = ReadyWait(self, fd, events)
+        self.submit(wait)
+        try:
+            await wait.future
+        finally:
+            self.cancel_at_once(wait)
+
+    async def sock_recv(self, sock, n):
+        """Receives up to n bytes from a non-blocking socket; b"" is the end of the stream."""
+        cdef int fd = self.checked_socket(sock)
+        while True:
+            data = try_recv(fd, n)
+            if data is not None:
+                return data
+            await self._until_ready(fd, POLLIN)
+
+    async def sock_recv_into(self, sock, buf):
+        """Receives into a writable buffer; returns how many bytes."""
+        cdef int fd = self.checked_socket(sock)
+        cdef Py_ssize_t count
+        while True:
+            count = try_recv_into(fd, buf)
+            if count >= 0:
+                return count
+            await self._until_ready(fd, POLLIN)
+
+    async def sock_recvfrom(self, sock, bufsize):
+        """Receives a datagram of up to bufsize bytes; returns it and its sender's address."""
+        cdef int fd = self.checked_socket(sock)
+        while True:
+            try:
+                return sock.recvfrom(bufsize)
+            except (BlockingIOError, InterruptedError):
+                pass
+            await self._until_ready(fd, POLLIN)
+
+    async def sock_recvfrom_into(self, sock, buf, nbytes=0):
+        """Receives a datagram into a writable buffer; returns its length and its sender's address."""
+        cdef int fd = self.checked_socket(sock)
+        if not nbytes:
+            nbytes = len(buf)
+        while True:
+            try:
+                return sock.recvfrom_into(buf, nbytes)
+            except (BlockingIOError, InterruptedError):
+                pass
+            await self._until_ready(fd, POLLIN)
+
+    async def sock_sendall(self, sock, data):
+        """Sends all of data. After an error there is no telling how much of it went out."""
+        cdef int fd = self.checked_socket(sock)
+        cdef Py_ssize_t sent = 0, length = buffer_length(data)
+        while True:
+            sent += try_send(fd, data, sent)
+            if sent == length:
+                return
+            await self._until_ready(fd, POLLOUT)
+
+    async def sock_sendto(self, sock, data, address):
+        """Sends a datagram to address; returns how many bytes went out."""
+        cdef int fd = self.checked_socket(sock)
+        while True:
+            try:
+                return sock.sendto(data, address)
+            except (BlockingIOError, InterruptedError):
+                pass
+            await self._until_ready(fd, POLLOUT)
+
+    async def sock_accept(self, sock):
+        """Accepts a connection on a listening socket; returns its non-blocking socket and its address."""
+        cdef int fd = self.checked_socket(sock)
+        while True:
+            try:
+                connection, address = sock.accept()
+            except (BlockingIOError, InterruptedError):
+                pass
+            else:
+                connection.setblocking(False)
+                return connection, address
+            await self._until_ready(fd, POLLIN)
+
+    async def sock_connect(self, sock, address):
+        """Connects a socket to an address, which is resolved first if it is of the Internet."""
+        cdef int fd = self.checked_socket(sock)
+        if sock.family == socket.AF_INET or sock.family == socket.AF_INET6:
+            resolved = await self._ensure_resolved(
+                address, family=sock.family, type=sock.type, proto=sock.proto, loop=self)
+            address = resolved[0][4]
+        try:
+            sock.connect(address)
+            return
+        except (BlockingIOError, InterruptedError):
+            pass
+        await self._until_ready(fd, POLLOUT)
+        error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if error != 0:
+            raise OSError(error, f"Connect call failed {address}")
+
+
+cdef Py_ssize_t try_recv_into(int fd, object target) except -2:
+    """How many bytes were received, or -1 if that would block."""
+    cdef Py_buffer view
+    cdef Py_ssize_t count
+    PyObject_GetBuffer(target, &view, PyBUF_WRITABLE)
+    count = recv(fd, view.buf, view.len, MSG_DONTWAIT)
+    PyBuffer_Release(&view)
+    if count < 0:
+        if errno == EAGAIN:
+            return -1
+        raise os_error()
+    return count
+
+
+cdef Py_ssize_t buffer_length(object data) except -1:
+    cdef Py_buffer view
+    cdef Py_ssize_t length
+    PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
+    length = view.len
+    PyBuffer_Release(&view)
+    return length
+
+
+cdef Py_ssize_t try_send(int fd, object data, Py_ssize_t offset) except -1:
+    """How many of the bytes from offset on went out; 0 if that would block."""
+    cdef Py_buffer view
+    cdef Py_ssize_t count
+    PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
+    count = send(fd, <char *> view.buf + offset, view.len - offset, MSG_DONTWAIT | MSG_NOSIGNAL)
+    PyBuffer_Release(&view)
+    if count < 0:
+        if errno == EAGAIN:
+            return 0
+        raise os_error()
+    return count

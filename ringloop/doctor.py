@@ -1,0 +1,129 @@
+"""The doctor: tells people whether io_uring works here, what the kernel permits, and what a loop would use.
+
+Called by `python -m ringloop`. It asks the heart for facts (`probe`, `ring_report`) and never runs a loop.
+"""
+
+import os
+import platform
+import resource
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from ringloop import _core, errors, kernel_names
+from ringloop.drivers import ENVIRONMENT, choose_driver
+from ringloop.kernel_names import Meaning, meanings, operation_names
+from ringloop.machine import CAP_IPC_LOCK, CAP_SYS_ADMIN, Facts, read_facts
+
+_WIDTH = 110
+_LABEL_WIDTH = 14
+
+
+def examine(version: str) -> tuple[bool, str]:
+    """Returns whether io_uring works in this process, and the report, lines of text for people.
+
+    `version` is the package's.
+    """
+    facts = read_facts()
+    failure = _core.probe()
+    lines = [
+        f"ringloop {version} on {platform.python_implementation()} {platform.python_version()}",
+        "",
+        *_entry("kernel", f"Linux {facts.release} on {facts.machine}"),
+        *_entry("permitted", *_permissions(facts)),
+    ]
+    if failure is None:
+        lines += _ring(_core.ring_report())
+    else:
+        lines += _unavailable(failure, facts)
+    lines += _entry("loop", _loop_choice())
+    return failure is None, "\n".join(lines)
+
+
+def _entry(label: str, *paragraphs: str) -> Iterator[str]:
+    """The paragraphs, wrapped, beside the label."""
+    for paragraph in paragraphs:
+        yield from textwrap.wrap(
+            paragraph,
+            width=_WIDTH,
+            initial_indent=f"{label:{_LABEL_WIDTH}}",
+            subsequent_indent=" " * _LABEL_WIDTH,
+            break_on_hyphens=False,
+            break_long_words=False,
+        )
+        label = ""
+
+
+def _permissions(facts: Facts) -> Iterator[str]:
+    match facts.io_uring_disabled:
+        case None:
+            yield "sysctl kernel.io_uring_disabled: unknown to this kernel (it came with 6.6)"
+        case 0:
+            yield "sysctl kernel.io_uring_disabled = 0: every process may use io_uring"
+        case 1:
+            who = "this process may, by CAP_SYS_ADMIN" if facts.capable(CAP_SYS_ADMIN) else "others may not"
+            group = "no group" if facts.io_uring_group in (None, -1) else f"group {facts.io_uring_group}"
+            yield f"sysctl kernel.io_uring_disabled = 1: {group} may use io_uring, {who}"
+        case value:
+            yield f"sysctl kernel.io_uring_disabled = {value}: no process may use io_uring"
+    if facts.seccomp_mode is None:
+        yield "seccomp: this kernel does not tell"
+    elif facts.filtered:
+        yield "seccomp: a filter is in place; whether it lets io_uring through is found by trying"
+    else:
+        yield "seccomp: no filter"
+    if facts.memlock_bytes == resource.RLIM_INFINITY:
+        yield "locked memory (RLIMIT_MEMLOCK): no limit"
+    elif facts.capable(CAP_IPC_LOCK):
+        yield "locked memory (RLIMIT_MEMLOCK): no limit for this process, by CAP_IPC_LOCK"
+    else:
+        yield f"locked memory (RLIMIT_MEMLOCK): {facts.memlock_bytes // 1024} KiB for all rings of this user"
+
+
+def _unavailable(failure: tuple[int, int, str], facts: Facts) -> Iterator[str]:
+    error = errors.ring_unavailable(*failure, facts)
+    cause, sentence, _, _ = errors.explain(*failure, facts)
+    yield from _entry("io_uring", "does not work here")
+    yield from _entry("cause", f"{cause}: {sentence}")
+    yield from _entry("found by", error.found_by)
+    yield from _entry("remedy", error.remedy)
+
+
+def _ring(report: Mapping[str, Any]) -> Iterator[str]:
+    capabilities: int = report["capabilities"]
+    operations = operation_names(report["opcodes"])
+    unnamed = [name for name in kernel_names.OPERATIONS if name not in operations]
+    yield from _entry("io_uring", "works: a request went through a throw-away ring and came back")
+    yield from _entry(
+        "ring", f"{report['sq_entries']} entries for submissions, {report['cq_entries']} for completions"
+    )
+    yield from _entry("setup flags", *_described(meanings(report["setup_flags"], kernel_names.SETUP_FLAGS)))
+    yield from _entry("features", *_described(meanings(report["features"], kernel_names.FEATURES)))
+    yield from _entry("operations", f"{len(operations)} available: {' '.join(operations)}")
+    if unnamed:
+        yield from _entry("", f"not in this kernel: {' '.join(unnamed)}")
+    used = list(_described(meanings(capabilities, kernel_names.CAPABILITIES)))
+    yield from _entry("capabilities", *(used or ["none: each receive and accept is a request of its own"]))
+    yield from _entry("wake-up", *_wake_up())
+
+
+def _described(bits: Iterable[Meaning]) -> Iterator[str]:
+    for bit in bits:
+        yield f"{bit.name} ({bit.kernel}): {bit.words}"
+
+
+def _wake_up() -> Iterator[str]:
+    yield "from other threads: an eventfd that the ring polls, written to only while the loop sleeps"
+    yield "from signals: a socket pair that the ring polls (signal.set_wakeup_fd), in the main thread"
+
+
+def _loop_choice() -> str:
+    asked = os.environ.get(ENVIRONMENT)
+    source = f"{ENVIRONMENT}={asked}" if asked else f"{ENVIRONMENT} is not set"
+    try:
+        driver = choose_driver()
+    except (NotImplementedError, ValueError) as error:
+        return f"none can be made: {error}"
+    except errors.RingUnavailableError as error:
+        return f"none can be made: {error.cause} ({source})"
+    return f"ringloop.new_event_loop() makes a ringloop.Loop over the {driver} driver ({source})"

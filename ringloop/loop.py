@@ -1,0 +1,108 @@
+"""The loop: asyncio's interface assembled out of the rooms.
+
+`LoopCore` and the native rooms bring what runs per callback or per packet. What runs per loop or per
+connection is asyncio's own `BaseEventLoop` wherever that is exact and not slow: tasks, executors, exception
+handlers, name resolution and shutdown behave as those of the running Python because they are those.
+"""
+
+import asyncio
+import sys
+import threading
+from asyncio import base_events, events
+from typing import Any, NoReturn
+
+from ringloop._core import LoopCore
+from ringloop.connecting import Connecting
+from ringloop.serving import Serving
+from ringloop.signals import Signals
+from ringloop._accept import Streams
+
+
+class NotYetBuilt:
+    """The parts of asyncio's interface that ringloop does not have yet. Each says so by name."""
+
+    async def create_datagram_endpoint(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Not built yet."""
+        raise NotImplementedError("ringloop has no datagram endpoints (create_datagram_endpoint) yet")
+
+    async def create_unix_connection(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Not built yet."""
+        raise NotImplementedError("ringloop has no Unix sockets (create_unix_connection) yet")
+
+    async def create_unix_server(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Not built yet."""
+        raise NotImplementedError("ringloop has no Unix sockets (create_unix_server) yet")
+
+    async def connect_read_pipe(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Not built yet."""
+        raise NotImplementedError("ringloop has no pipes (connect_read_pipe) yet")
+
+    async def connect_write_pipe(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Not built yet."""
+        raise NotImplementedError("ringloop has no pipes (connect_write_pipe) yet")
+
+    async def subprocess_exec(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Not built yet."""
+        raise NotImplementedError("ringloop has no subprocesses (subprocess_exec) yet")
+
+    async def subprocess_shell(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Not built yet."""
+        raise NotImplementedError("ringloop has no subprocesses (subprocess_shell) yet")
+
+    async def start_tls(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Not built yet."""
+        raise NotImplementedError("ringloop has no TLS (start_tls) yet")
+
+    async def sendfile(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Not built yet."""
+        raise NotImplementedError("ringloop has no sendfile (sendfile) yet")
+
+    async def sock_sendfile(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Not built yet."""
+        raise NotImplementedError("ringloop has no sendfile (sock_sendfile) yet")
+
+
+class Loop(NotYetBuilt, Streams, Connecting, Serving, Signals, base_events.BaseEventLoop):
+    """An asyncio event loop on io_uring.
+
+    Raises RingUnavailableError where the kernel or its configuration refuses io_uring.
+    """
+
+    def __init__(self) -> None:
+        base_events.BaseEventLoop.__init__(self)
+        LoopCore.__init__(self)
+
+    def run_forever(self) -> None:
+        """Runs until `stop` is called. At most one loop runs in a thread, and a loop in one thread."""
+        self._check_closed()
+        self._check_running()
+        self._set_coroutine_origin_tracking(self._debug)
+        hooks = sys.get_asyncgen_hooks()
+        try:
+            self._thread_id = threading.get_ident()
+            sys.set_asyncgen_hooks(
+                firstiter=self._asyncgen_firstiter_hook, finalizer=self._asyncgen_finalizer_hook
+            )
+            events._set_running_loop(self)
+            self._begin_signals()
+            self._run()
+        finally:
+            self._end_signals()
+            self._stopping = False
+            self._thread_id = None
+            events._set_running_loop(None)
+            self._set_coroutine_origin_tracking(False)
+            sys.set_asyncgen_hooks(*hooks)
+
+    def close(self) -> None:
+        """Closes the loop: drops what is queued, ends what is in flight, frees fds and memory.
+
+        The loop must not be running. Closing twice is no error.
+        """
+        if self.is_running():
+            raise RuntimeError("Cannot close a running event loop")
+        if self._closed:
+            return
+        self._close_signals()
+        base_events.BaseEventLoop.close(self)
+        self._close_core()

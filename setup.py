@@ -1,0 +1,215 @@
+"""Builds the extension modules; everything else is in pyproject.toml.
+
+Every ringloop/*.pyx is an extension module, and the C of ringloop/native/ is linked into `_core` alone. A module
+is built in three steps (Cython to C, C to objects, objects to the module), each done only if what it was made from
+has changed: Cython and the compiler themselves write down what they read. Modules are built in parallel.
+
+Environment:
+    RINGLOOP_WERROR=1          warnings of Cython and of the C compiler are errors
+    RINGLOOP_DEBUG=1           a debug build: the ENSUREs are compiled in
+    RINGLOOP_SANITIZE=address,undefined
+                               with these sanitizers; Python then needs LD_PRELOAD of their libraries
+
+What was built with other settings is kept apart, in build/SETTINGS/, and a change of compiler, flags or Python
+rebuilds all. The C that Cython makes is the same for all of them, and is in build/cython/.
+"""
+
+import importlib.metadata
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from setuptools import Extension, setup
+from setuptools.command.build import build
+from setuptools.command.build_ext import build_ext
+from setuptools.errors import CompileError, PlatformError
+
+PACKAGE = Path("ringloop")
+NATIVE = PACKAGE / "native"
+GENERATED = Path("build/cython")
+
+WERROR = os.environ.get("RINGLOOP_WERROR", "") not in ("", "0")
+DEBUG = os.environ.get("RINGLOOP_DEBUG", "") not in ("", "0")
+SANITIZERS = os.environ.get("RINGLOOP_SANITIZE", "")
+
+DIRECTIVES = {
+    "language_level": "3",
+    "auto_pickle": "False",  # objects that own a resource must not be copied
+    "binding": "True",
+    "boundscheck": "False",
+    "cdivision": "True",
+    "embedsignature": "False",
+    "initializedcheck": "False",
+    "wraparound": "False",
+    "warn.maybe_uninitialized": "True",
+    "warn.multiple_declarators": "True",
+    "warn.unreachable": "True",
+    "warn.unused": "True",
+}
+CYTHON_OPTIONS = [f"--directive={name}={value}" for name, value in DIRECTIVES.items()]
+CYTHON_OPTIONS += ["--warning-errors"] if WERROR else []
+
+# -g1: a stack trace with lines, at a fraction of the size that the interpreter's own -g makes of a module.
+FLAGS = ["-std=gnu11", "-fvisibility=hidden", "-Wall", "-Wextra"]
+FLAGS += ["-O1", "-g", "-UNDEBUG", "-DRINGLOOP_DEBUG=1"] if DEBUG else ["-O2", "-g1"]
+FLAGS += ["-Werror"] if WERROR else []
+LINK_FLAGS = []
+if SANITIZERS:
+    FLAGS += [f"-fsanitize={SANITIZERS}", "-fno-omit-frame-pointer"]
+    LINK_FLAGS += [f"-fsanitize={SANITIZERS}"]
+
+NATIVE_FLAGS = [
+    "-Wshadow",
+    "-Wundef",
+    "-Wvla",
+    "-Wpointer-arith",
+    "-Wstrict-prototypes",
+    "-Wmissing-prototypes",
+]
+GENERATED_FLAGS = [
+    "-Wno-cast-function-type",  # method tables hold functions of several types
+    "-Wno-missing-field-initializers",  # type objects are initialised by their first fields
+    "-Wno-unused-parameter",  # slots take what CPython passes
+]
+
+
+class Build(build):
+    """Keeps builds with different settings apart."""
+
+    def initialize_options(self) -> None:
+        super().initialize_options()
+        settings = "debug" if DEBUG else "release"
+        if SANITIZERS:
+            settings += "-" + SANITIZERS.replace(",", "-")
+        self.build_base = str(Path("build", settings))
+
+
+class BuildExtensions(build_ext):
+    """Builds what is stale, in parallel."""
+
+    def finalize_options(self) -> None:
+        super().finalize_options()
+        if self.parallel is None:
+            self.parallel = len(os.sched_getaffinity(0))
+
+    def run(self) -> None:
+        if sys.platform != "linux":
+            raise PlatformError(f"ringloop is built on Linux's io_uring: there is none on {sys.platform}")
+        super().run()
+
+    def build_extensions(self) -> None:
+        cython = [f"Cython {importlib.metadata.version('Cython')}", *CYTHON_OPTIONS]
+        settings = [sys.version, *self.compiler.compiler_so, *self.compiler.linker_so]
+        settings += FLAGS + NATIVE_FLAGS + GENERATED_FLAGS
+        cython_stamp = Stamp(GENERATED / "settings.txt", cython)
+        compiler_stamp = Stamp(Path(self.build_temp, "settings.txt"), settings)
+        self.translate_all = bool(self.force) or cython_stamp.is_stale()
+        self.compile_all = bool(self.force) or compiler_stamp.is_stale()
+        # The slowest first, so that the others fill the remaining processors.
+        self.extensions.sort(key=lambda extension: -Path(extension.sources[0]).stat().st_size)
+        super().build_extensions()
+        cython_stamp.write()
+        compiler_stamp.write()
+
+    def build_extension(self, ext: Extension) -> None:
+        """Builds one module. Called from several threads, each with a module of its own."""
+        pyx, *native = map(Path, ext.sources)
+        objects = [self.compile(self.translate(pyx, ext.name), GENERATED_FLAGS)]
+        objects += [self.compile(source, NATIVE_FLAGS) for source in native]
+        module = Path(self.get_ext_fullpath(ext.name))
+        if self.compile_all or is_stale(module, objects):
+            self.compiler.link_shared_object(
+                list(map(str, objects)), str(module), extra_postargs=LINK_FLAGS, build_temp=self.build_temp
+            )
+
+    def translate(self, pyx: Path, module_name: str) -> Path:
+        """Makes C of `pyx` and returns its path. Tracebacks will say the path of `pyx`, so it is relative."""
+        generated = GENERATED / pyx.with_suffix(".c")
+        record = Path(f"{generated}.dep")
+        if self.translate_all or is_stale(generated, recorded_sources(record)):
+            print(f"cython {pyx}", flush=True)
+            generated.parent.mkdir(parents=True, exist_ok=True)
+            command = [
+                sys.executable,
+                "-m",
+                "cython",
+                *CYTHON_OPTIONS,
+                "--depfile",
+                "--module-name",
+                module_name,
+            ]
+            done = subprocess.run([*command, "-o", str(generated), str(pyx)], check=False)
+            if done.returncode != 0:
+                generated.unlink(missing_ok=True)  # after a warning there is one, and it looks fresh
+                raise CompileError(f"Cython refused {pyx}")
+        return generated
+
+    def compile(self, source: Path, flags: list[str]) -> Path:
+        """Compiles `source` and returns the object's path."""
+        result = Path(self.compiler.object_filenames([str(source)], output_dir=self.build_temp)[0])
+        record = result.with_suffix(".dep")
+        if self.compile_all or is_stale(result, recorded_sources(record)):
+            print(f"cc {source}", flush=True)
+            result.parent.mkdir(parents=True, exist_ok=True)
+            self.compiler.compile(
+                [str(source)],
+                output_dir=self.build_temp,
+                include_dirs=[str(NATIVE)],
+                extra_postargs=[*FLAGS, *flags, "-MMD", "-MF", str(record)],
+            )
+        return result
+
+    def copy_extensions_to_source(self) -> None:
+        """Puts the modules beside their sources; a process that has the old ones loaded keeps them."""
+        for extension in self.extensions:
+            target = Path(self.get_ext_filename(extension.name))
+            built = Path(self.build_lib, target)
+            fresh, old = built.stat(), target.stat() if target.exists() else None
+            if old is None or (fresh.st_mtime_ns, fresh.st_size) != (old.st_mtime_ns, old.st_size):
+                shutil.copy2(built, f"{target}.new")
+                os.replace(f"{target}.new", target)
+
+
+class Stamp:
+    """Settings that something was made with, in a file beside it."""
+
+    def __init__(self, path: Path, settings: list[str]) -> None:
+        self.path = path
+        self.text = "\n".join(settings) + "\n"
+
+    def is_stale(self) -> bool:
+        return not self.path.exists() or self.path.read_text() != self.text
+
+    def write(self) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.path.write_text(self.text)
+
+
+def recorded_sources(record: Path) -> list[Path] | None:
+    """The files named in `record`, a rule for make that a compiler wrote; None if there is no such record."""
+    if not record.exists():
+        return None
+    _, _, names = record.read_text().replace("\\\n", " ").partition(": ")
+    return [Path(name.replace("\0", " ")) for name in names.replace("\\ ", "\0").split()]
+
+
+def is_stale(target: Path, sources: list[Path] | None) -> bool:
+    """Whether `target` has to be made again from `sources` (None: they are not known)."""
+    if sources is None or not target.exists():
+        return True
+    made = target.stat().st_mtime_ns
+    return any(not source.exists() or source.stat().st_mtime_ns > made for source in sources)
+
+
+def extensions() -> list[Extension]:
+    native = sorted(map(str, NATIVE.glob("*.c")))
+    return [
+        Extension(".".join(pyx.with_suffix("").parts), [str(pyx), *(native if pyx.stem == "_core" else [])])
+        for pyx in sorted(PACKAGE.glob("*.pyx"))
+    ]
+
+
+if __name__ == "__main__":
+    setup(ext_modules=extensions(), cmdclass={"build": Build, "build_ext": BuildExtensions})

@@ -1,0 +1,108 @@
+"""Fixtures for every test that makes a loop.
+
+`loop_name`, `loop_factory`, `loop`, `run` and `run_child` are parametrized over the loops under test, asyncio's
+own first (see `support/loops.py`). A plain `async def test_…()` runs on each of them by pytest-asyncio, so it must
+not ask for those five. After every test: no file descriptor more than before, every loop closed, and no call of an
+exception handler that the test did not take from `watch`.
+"""
+
+import asyncio
+import functools
+import gc
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from typing import Any
+
+import pytest
+
+from support import child, leaks
+from support.loops import FACTORIES, ORACLE, LoopFactory, loop_names
+from support.watch import Watch
+
+_current_watch = pytest.StashKey[Watch]()
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Keeps what collecting made out of the garbage collector: each test collects, and so that stays cheap."""
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> Mapping[str, LoopFactory]:
+    """pytest-asyncio's hook: the loops for plain async tests, watched like those of the fixtures below."""
+
+    def watched(name: str) -> LoopFactory:
+        return lambda: config.stash[_current_watch].factory(FACTORIES[name])()
+
+    return {name: watched(name) for name in loop_names()}
+
+
+@pytest.fixture(autouse=True)
+def watch(request: pytest.FixtureRequest) -> Iterator[Watch]:
+    """What exception handlers were told (`watch.take()` for those expected), and the checks when a test ends."""
+    fds = leaks.open_fds()
+    watch = Watch()
+    request.config.stash[_current_watch] = watch
+    yield watch
+    gc.collect()
+    watch.finish()
+    leaks.assert_no_new_fds(fds)
+
+
+@pytest.fixture(params=loop_names())
+def loop_name(request: pytest.FixtureRequest) -> str:
+    """The name of the kind of loop under test."""
+    return request.param
+
+
+@pytest.fixture
+def loop_factory(loop_name: str, watch: Watch) -> LoopFactory:
+    """Makes loops of the kind under test, watched. Whoever calls it closes them."""
+    return watch.factory(FACTORIES[loop_name])
+
+
+@pytest.fixture
+def loop(loop_factory: LoopFactory) -> Iterator[asyncio.AbstractEventLoop]:
+    """A loop that does not run yet; closed after the test if the test did not."""
+    loop = loop_factory()
+    yield loop
+    loop.close()
+
+
+@pytest.fixture
+def run(loop_factory: LoopFactory) -> Callable[..., Any]:
+    """`run(coroutine, *, debug=True, timeout=20.0)`: its result on a fresh loop, closed afterwards.
+
+    An await that takes more than `timeout` seconds raises TimeoutError with the traceback of where it hung.
+    """
+
+    async def guarded(main: Coroutine[Any, Any, Any], timeout: float) -> Any:
+        async with asyncio.timeout(timeout):
+            return await main
+
+    def run(main: Coroutine[Any, Any, Any], *, debug: bool = True, timeout: float = 20.0) -> Any:
+        with asyncio.Runner(debug=debug, loop_factory=loop_factory) as runner:
+            return runner.run(guarded(main, timeout))
+
+    return run
+
+
+@pytest.fixture
+def same_as_asyncio(loop_name: str, watch: Watch) -> Callable[[Callable[[LoopFactory], Any]], Any]:
+    """`same_as_asyncio(scenario)`: runs `scenario(loop_factory)` on asyncio and on the loop under test.
+
+    Fails unless both return equal values (traces, messages: see `support.compare`); returns that value.
+    """
+
+    def compare(scenario: Callable[[LoopFactory], Any]) -> Any:
+        expected = scenario(watch.factory(FACTORIES[ORACLE]))
+        if loop_name != ORACLE:
+            assert scenario(watch.factory(FACTORIES[loop_name])) == expected
+        return expected
+
+    return compare
+
+
+@pytest.fixture
+def run_child(loop_name: str) -> Callable[..., child.Child]:
+    """`support.child.run_child` with `new_event_loop()` making the kind of loop under test."""
+    return functools.partial(child.run_child, loop_name=loop_name)

@@ -1,0 +1,50 @@
+"""Which loops the behaviour tests run on. asyncio's own loop is the oracle: a test that fails there is wrong.
+
+`RINGLOOP_TEST_LOOPS` (names separated by commas) narrows the choice or adds `uvloop`, which is only for interest.
+"""
+
+import asyncio
+import os
+from collections.abc import Callable
+
+import pytest
+
+LoopFactory = Callable[[], asyncio.AbstractEventLoop]
+ORACLE = "asyncio"
+
+
+def _ringloop() -> asyncio.AbstractEventLoop:
+    import ringloop
+
+    return ringloop.new_event_loop()
+
+
+def _uvloop() -> asyncio.AbstractEventLoop:
+    import uvloop
+
+    return uvloop.new_event_loop()
+
+
+FACTORIES: dict[str, LoopFactory] = {
+    ORACLE: asyncio.SelectorEventLoop,
+    "ringloop": _ringloop,
+    "uvloop": _uvloop,
+}
+
+
+def loop_names() -> list[str]:
+    """The names of the loops under test, in the order to run them."""
+    names = os.environ.get("RINGLOOP_TEST_LOOPS", f"{ORACLE},ringloop").split(",")
+    unknown = set(names) - set(FACTORIES)
+    if unknown:
+        raise ValueError(f"RINGLOOP_TEST_LOOPS: no such loop: {', '.join(sorted(unknown))}")
+    return names
+
+
+def new_event_loop(name: str) -> asyncio.AbstractEventLoop:
+    """A new loop of the kind `name`, not watched by any fixture: for child processes and for the oracle's side."""
+    return FACTORIES[name]()
+
+
+#: For what asyncio does not promise: runs where ringloop is under test.
+ringloop_only = pytest.mark.skipif("ringloop" not in loop_names(), reason="ringloop is not among the loops under test")

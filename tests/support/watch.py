@@ -1,0 +1,63 @@
+"""Watches over the loops that one test makes: what their exception handlers were told, and whether they were closed.
+
+One `Watch` lives as long as one test (fixture `watch`). Invariant at its end: every call of an exception handler
+was expected, that is taken by `take()`; every loop that still exists is closed; the counters of each balance.
+"""
+
+import asyncio
+import weakref
+from typing import Any
+
+import pytest
+
+from support.loops import LoopFactory
+
+Context = dict[str, Any]
+
+
+class Watch:
+    """The loops made during one test and the contexts that reached their exception handlers."""
+
+    def __init__(self) -> None:
+        self.contexts: list[Context] = []
+        self._loops: list[weakref.ref[asyncio.AbstractEventLoop]] = []
+
+    def factory(self, make: LoopFactory) -> LoopFactory:
+        """`make`, with each new loop's exception handler recording here (`set_exception_handler(None)` undoes it)."""
+
+        def watched() -> asyncio.AbstractEventLoop:
+            loop = make()
+            loop.set_exception_handler(self._record)
+            self._loops.append(weakref.ref(loop))
+            return loop
+
+        return watched
+
+    def _record(self, loop: asyncio.AbstractEventLoop, context: Context) -> None:
+        self.contexts.append(context)
+        if isinstance(context.get("exception"), pytest.fail.Exception):
+            loop.stop()  # a test's time was up during a callback: the loop would swallow that and run for ever
+
+    def take(self) -> list[Context]:
+        """The contexts recorded so far; they count as expected from now on."""
+        taken, self.contexts = self.contexts, []
+        return taken
+
+    def finish(self) -> None:
+        """Fails if a handler call was not taken, a loop was left open, or a loop's counters do not balance."""
+        unexpected = self.take()
+        assert not unexpected, f"the exception handler was called and no test asked for it: {unexpected}"
+        for reference in self._loops:
+            loop = reference()
+            if loop is None:
+                continue
+            assert loop.is_closed(), f"left open: {loop!r}"
+            counters = getattr(loop, "_counters", None)
+            if counters is not None:
+                assert_balanced(counters())
+
+
+def assert_balanced(counters: dict[str, int]) -> None:
+    """Of a closed loop: whatever `<what>_live` or `<what>_in_flight` counts has gone."""
+    left = {name: count for name, count in counters.items() if name.endswith(("_live", "_in_flight")) and count}
+    assert not left, f"still alive after close: {left}"
