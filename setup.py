@@ -1,8 +1,8 @@
 """Builds the extension modules; everything else is in pyproject.toml.
 
-Every ringloop/*.pyx is an extension module, and the C of ringloop/native/ is linked into `_core` alone. A module
-is built in three steps (Cython to C, C to objects, objects to the module), each done only if what it was made from
-has changed: Cython and the compiler themselves write down what they read. Modules are built in parallel.
+Every ringloop/*.pyx is an extension module, and the C of ringloop/native/ is linked into `_core` alone. There
+are three steps (Cython to C, C to objects, objects to the module), each done only if what it starts from has
+changed: Cython and the compiler themselves write down what they read. Modules are built in parallel.
 
 Environment:
     RINGLOOP_WERROR=1          warnings of Cython and of the C compiler are errors
@@ -10,8 +10,8 @@ Environment:
     RINGLOOP_SANITIZE=address,undefined
                                with these sanitizers; Python then needs LD_PRELOAD of their libraries
 
-What was built with other settings is kept apart, in build/SETTINGS/, and a change of compiler, flags or Python
-rebuilds all. The C that Cython makes is the same for all of them, and is in build/cython/.
+What was built with other settings is kept apart, in build/SETTINGS/, and a change of compiler, of flags or of
+Python rebuilds all. The C that Cython makes is the same for all of them, and is in build/cython/.
 """
 
 import importlib.metadata

@@ -19,7 +19,7 @@ from bench.children import MeasurementError
 from bench.generator import build_generator
 from bench.idle import IdleCosts, measure_idle
 from bench.loops import LoopFacts, LoopName, LoopNameError, parse_loops
-from bench.machine import BUILD, Cores, choose_cores, machine_facts
+from bench.machine import BUILD, Cores, Disturbance, choose_cores, machine_facts
 from bench.measure import Pace, loop_facts, measure
 from bench.progress import Steps, wide_console
 from bench.rounds import Samples, run_rounds
@@ -169,9 +169,13 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     if cores.client is not None:
         os.sched_setaffinity(0, {cores.client})  # what this process does must not disturb the servers
+    disturbance = Disturbance(cores)
     samples, idle = measure_all(
         console, parsed.workloads, parsed.loops, cores, pace, parsed.rounds, parsed.idle
     )
+    if warning := disturbance.warning:
+        facts["warning"] = warning
+        console.print(f"warning: {warning}", style="yellow", highlight=False)
     lines = summarize(parsed.workloads, parsed.loops, samples, idle)
     publish(console, parsed, facts, lines, samples, idle)
     for (workload, label), message in samples.failures.items():

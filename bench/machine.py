@@ -12,6 +12,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / "build" / "bench"
 
+DISTURBED_SHARE = 0.03
+
 _CPUCLOCK_SCHED = 2
 
 
@@ -62,6 +64,42 @@ def allow_open_files(count: int) -> None:
         raise OSError(f"{count} open files are needed, and the hard limit (ulimit -Hn) is {hard}")
     if soft != resource.RLIM_INFINITY and soft < count:
         resource.setrlimit(resource.RLIMIT_NOFILE, (count, hard))
+
+
+class Disturbance:
+    """How much of the pinned cores went to other programs since this object was made."""
+
+    def __init__(self, cores: Cores) -> None:
+        chosen = {cores.server, cores.client} - {None}
+        self._names = {f"cpu{core}" for core in chosen} or {"cpu0"}
+        self._start_s = time.monotonic()
+        self._busy_start_s, self._own_start_s = self._busy_s(), self._own_s()
+
+    def _busy_s(self) -> float:
+        ticks = 0
+        for line in Path("/proc/stat").read_text().splitlines():
+            name, *figures = line.split()
+            if name in self._names:
+                user, nice, system, _idle, _iowait, irq, softirq, steal = map(int, figures[:8])
+                ticks += user + nice + system + irq + softirq + steal
+        return ticks / os.sysconf("SC_CLK_TCK")
+
+    def _own_s(self) -> float:
+        own, ended = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
+        return own.ru_utime + own.ru_stime + ended.ru_utime + ended.ru_stime
+
+    @property
+    def share(self) -> float:
+        """0 to 1; to be asked when all children have ended."""
+        others_s = self._busy_s() - self._busy_start_s - (self._own_s() - self._own_start_s)
+        return max(0.0, others_s / (time.monotonic() - self._start_s) / len(self._names))
+
+    @property
+    def warning(self) -> str:
+        """A line for people, empty if there is nothing to warn of."""
+        if self.share < DISTURBED_SHARE:
+            return ""
+        return f"other programs took {self.share:.0%} of these cores meanwhile: the figures are disturbed"
 
 
 def machine_facts() -> dict[str, str]:

@@ -19,7 +19,7 @@ from bench.children import MeasurementError
 from bench.compare import describe_run
 from bench.generator import build_generator
 from bench.loops import LoopName, LoopNameError, parse_loops
-from bench.machine import BUILD, choose_cores
+from bench.machine import BUILD, Disturbance, choose_cores
 from bench.measure import Pace, measure
 from bench.progress import Steps, wide_console
 from bench.rounds import Samples, run_rounds
@@ -137,6 +137,7 @@ def main(arguments: list[str] | None = None) -> int:
         describe_run(console, loops, cores)
         if cores.client is not None:
             os.sched_setaffinity(0, {cores.client})  # what this process does must not disturb the servers
+        disturbance = Disturbance(cores)
         with Steps(console, len(workloads) * len(loops) * parsed.rounds) as steps:
             samples = run_rounds(
                 workloads,
@@ -150,6 +151,8 @@ def main(arguments: list[str] | None = None) -> int:
         console.print(f"error: {error}", style="bold red", markup=False, highlight=False, soft_wrap=True)
         return 1
     console.print(results_table(workloads, loops, samples))
+    if warning := disturbance.warning:
+        console.print(f"warning: {warning}", style="yellow", highlight=False)
     draw(parsed.output, workloads, loops, samples)
     console.print(f"picture: {parsed.output}", highlight=False, soft_wrap=True)
     console.print(verdict(workloads, loops, samples), style="bold", highlight=False, soft_wrap=True)

@@ -29,8 +29,8 @@ from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 from posix.unistd cimport close, read, write
 
 from ringloop._handles cimport (
-    Handle, TimerHandle, new_handle, new_timer, rl_timer, rl_timers, rl_timers_free, rl_timers_remove,
-    run_handle, trace_origin,
+    Handle, TimerHandle, hide_from_collector, new_handle, new_timer, rl_timer, rl_timers, rl_timers_free, rl_timers_remove,
+    run_handle, show_to_collector, trace_origin,
 )
 
 
@@ -221,6 +221,7 @@ cdef class LoopCore:
         entry.result = 0
         entry.flags = 0
         Py_INCREF(handle)
+        hide_from_collector(handle)
         rl_ready_push(&self.ready, entry)
         return 0
 
@@ -586,6 +587,7 @@ cdef class LoopCore:
             if entry.kind == RL_READY_HANDLE:
                 handle = <Handle> entry.object
                 Py_DECREF(handle)
+                show_to_collector(handle)
                 if not handle._cancelled:
                     run_handle(handle)
             else:
@@ -614,6 +616,7 @@ cdef class LoopCore:
                 self.dispatch(&entry)
             else:
                 Py_DECREF(subject)
+                show_to_collector(subject)
                 if (<Handle> subject)._cancelled:
                     continue
                 try:
@@ -708,11 +711,14 @@ cdef class LoopCore:
             if entry.kind == RL_READY_COMPLETION:
                 (<Operation> subject).discard(entry.result, entry.flags)
                 Py_XDECREF(<PyObject *> entry.payload)
+            else:
+                show_to_collector(subject)
         while self.timers.count:
             timer = self.timers.nodes[self.timers.count - 1].timer
             subject = <object> timer.owner
             rl_timers_remove(&self.timers, timer)
             Py_DECREF(subject)
+            show_to_collector(subject)
         return 0
 
     def _forget_after_fork(self):

@@ -4,6 +4,10 @@ cdef extern from "Python.h":
     int PyContext_Enter(object context) except -1
     int PyContext_Exit(object context) except -1
     object PyContext_CopyCurrent()
+    void PyObject_GC_Track(void *object)
+    void PyObject_GC_UnTrack(void *object)
+    bint PyObject_GC_IsTracked(object object)
+    Py_ssize_t Py_REFCNT(object object)
 
 cdef extern from "timers.h" nogil:
     ctypedef struct rl_timer "struct rl_timer":
@@ -41,3 +45,12 @@ cdef Handle new_handle(object loop, object callback, tuple args, object context)
 cdef TimerHandle new_timer(object loop, rl_timers *heap, object when, object callback, tuple args, object context)
 cdef void trace_origin(Handle handle)
 cdef int run_handle(Handle handle) except -1
+
+# While the loop's queue or heap holds a handle, the garbage collector cannot free it and need not look at it:
+# thousands of queued handles would be walked again and again. It sees those that somebody still has afterwards.
+cdef inline void hide_from_collector(Handle handle) noexcept:
+    PyObject_GC_UnTrack(<void *> handle)
+
+cdef inline void show_to_collector(Handle handle) noexcept:
+    if Py_REFCNT(handle) > 1 and not PyObject_GC_IsTracked(handle):
+        PyObject_GC_Track(<void *> handle)

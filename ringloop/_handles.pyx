@@ -46,6 +46,8 @@ cdef object call(object callback, tuple args):
 
 
 cdef int report(Handle handle, object exc) except -1:
+    # The exception handler may keep it.
+    show_to_collector(handle)
     context = {
         "message": f"Exception in callback {describe_callback(handle)}",
         "exception": exc,
@@ -104,10 +106,11 @@ cdef TimerHandle new_timer(
     if not rl_timers_add(heap, &handle.timer, when_seconds):
         raise MemoryError
     Py_INCREF(handle)
+    hide_from_collector(handle)
     return handle
 
 
-@cython.freelist(256)
+@cython.freelist(1024)
 cdef class Handle:
     """What `call_soon` returns: a callback that will run once, unless it is cancelled before."""
 
@@ -188,6 +191,7 @@ cdef class TimerHandle(Handle):
         if self.timer.place != 0:
             rl_timers_remove(self.heap, &self.timer)
             Py_DECREF(self)
+            show_to_collector(self)
 
     def __hash__(self):
         return hash(self._when)

@@ -25,7 +25,7 @@ _AddressInfo = tuple[Any, ...]  # as socket.getaddrinfo gives: family, type, pro
 class Connecting(asyncio.BaseEventLoop):
     """`create_connection` and `connect_accepted_socket`, for `ringloop.Loop`."""
 
-    async def create_connection(  # type: ignore[override]
+    async def create_connection(
         self,
         protocol_factory: Callable[[], _P],
         host: str | None = None,
@@ -69,12 +69,16 @@ class Connecting(asyncio.BaseEventLoop):
             "happy_eyeballs_delay": happy_eyeballs_delay,
             "interleave": interleave,
         }
-        without_tls = not ssl and server_hostname is ssl_handshake_timeout is ssl_shutdown_timeout is None
         if sys.version_info >= (3, 12):
             options["all_errors"] = all_errors
-        elif all_errors and without_tls and sock is None and (host, port) != (None, None):
-            return await self._connect_telling_all_errors(protocol_factory, host, port, **options)
-        return await super().create_connection(  # type: ignore[no-any-return, call-overload]
+        elif all_errors:
+            without_tls = (
+                not ssl and (server_hostname, ssl_handshake_timeout, ssl_shutdown_timeout) == (None,) * 3
+            )
+            if without_tls and sock is None and (host, port) != (None, None):
+                return await self._connect_telling_all_errors(protocol_factory, host, port, **options)
+        base: Any = super()  # its stubs know the arguments as overloads
+        return await base.create_connection(  # type: ignore[no-any-return]
             protocol_factory, host, port, sock=sock, **tls, **options
         )
 
@@ -103,8 +107,10 @@ class Connecting(asyncio.BaseEventLoop):
         )
 
     if sys.version_info < (3, 12):
-        # Python 3.11 gets security fixes only, so that the private parts of asyncio that are called here
-        # stay.
+        # asyncio's private parts, which stay as they are: Python 3.11 gets security fixes only.
+        _connect_sock: Callable[..., Any]
+        _ensure_resolved: Callable[..., Any]
+        _create_connection_transport: Callable[..., Any]
 
         async def _connect_telling_all_errors(
             self,
@@ -134,7 +140,7 @@ class Connecting(asyncio.BaseEventLoop):
             if interleave is None and happy_eyeballs_delay is not None:
                 interleave = 1
             if interleave:
-                infos = base_events._interleave_addrinfos(infos, interleave)
+                infos = base_events._interleave_addrinfos(infos, interleave)  # type: ignore[attr-defined]
             sock = await self._connect_any(infos, local_infos, happy_eyeballs_delay)
             transport, protocol = await self._create_connection_transport(sock, protocol_factory, None, None)
             if self.get_debug():

@@ -23,8 +23,8 @@ class EventLoopPolicy(_DefaultPolicy):
     """asyncio's default policy, with ringloop's loops.
 
     `asyncio.set_event_loop_policy(ringloop.EventLoopPolicy())` makes them the default of the process. All
-    else, such as what `get_event_loop()` finds or makes and the child watcher, is as the running Python's default
-    policy has it.
+    else, such as what `get_event_loop()` finds or makes and the child watcher, is as the running Python's
+    default policy has it.
     """
 
     def new_event_loop(self) -> asyncio.AbstractEventLoop:

@@ -81,7 +81,7 @@ class Server(asyncio.Server):
         if sys.version_info >= (3, 15):
             # Connections run in copies of the context that the server was made in; before 3.15, started in.
             start = functools.partial(self._context.run, start)
-        for sock in self._sockets:
+        for sock in self._sockets:  # type: ignore[union-attr]  # closed: TypeError, as asyncio's
             sock.listen(self._backlog)
             start(
                 self._protocol_factory,
@@ -159,7 +159,7 @@ class Server(asyncio.Server):
 class Serving(asyncio.BaseEventLoop):
     """`create_server`, for `ringloop.Loop`."""
 
-    async def create_server(  # type: ignore[override]
+    async def create_server(
         self,
         protocol_factory: _ProtocolFactory,
         host: str | Sequence[str] | None = None,
@@ -189,13 +189,14 @@ class Serving(asyncio.BaseEventLoop):
         if ssl is not None and not isinstance(ssl, bool):
             refuse_tls(host, port, sock)
         options: dict[str, Any] = {"keep_alive": keep_alive} if sys.version_info >= (3, 13) else {}
-        bound = await super().create_server(
+        base: Any = super()  # its stubs know the arguments as overloads, and no private names
+        bound = await base.create_server(
             protocol_factory,
             host,
-            port,  # type: ignore[arg-type]
+            port,
             family=family,
             flags=flags,
-            sock=sock,  # type: ignore[arg-type]
+            sock=sock,
             backlog=backlog,
             ssl=ssl,
             reuse_address=reuse_address,
@@ -205,12 +206,11 @@ class Serving(asyncio.BaseEventLoop):
             start_serving=False,
             **options,
         )
-        sockets = bound._sockets  # type: ignore[attr-defined]
         if keep_alive and sock is None and sys.version_info < (3, 13):
-            for listener in sockets:
+            for listener in bound._sockets:
                 listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, True)
         server = Server(
-            self, sockets, protocol_factory, ssl, backlog, ssl_handshake_timeout, ssl_shutdown_timeout
+            self, bound._sockets, protocol_factory, ssl, backlog, ssl_handshake_timeout, ssl_shutdown_timeout
         )
         if start_serving:
             await server.start_serving()

@@ -58,7 +58,7 @@ def test_a_timer_never_fires_early(loop):
     assert not early
 
 
-@pytest.mark.parametrize("delay", [0, 0.0, -1, -1e9, -math.inf, True, 1e-9, 1e-12])
+@pytest.mark.parametrize("delay", [0, 0.0, -1, -1e9, -math.inf, False, 1e-9, 1e-12])
 def test_delays_that_are_over_at_once(same_as_asyncio, delay):
     def scenario(make):
         with closing(make()) as loop:
@@ -83,13 +83,16 @@ def test_delays_that_are_never_over_do_not_disturb(loop, delay):
     assert handle.when() > loop.time()
 
 
-@pytest.mark.parametrize("delay", [None, "1", [], object()], ids=["None", "str", "list", "object"])
-@pytest.mark.parametrize("method", ["call_later", "call_at"])
-def test_times_of_the_wrong_type(same_as_asyncio, method, delay):
+@pytest.mark.parametrize(
+    ("method", "time"),
+    [("call_later", None), ("call_later", "1"), ("call_later", [1]), ("call_at", None), ("call_at", object)],
+    ids=str,
+)
+def test_times_of_the_wrong_type(same_as_asyncio, method, time):
     def scenario(make):
         with closing(make()) as loop:
             # Two, because asyncio compares times only when there is more than one.
-            return outcome(lambda: [getattr(loop, method)(delay, print) for _ in range(2)])[:2]
+            return outcome(lambda: [getattr(loop, method)(time, print) for _ in range(2)])[:2]
 
     assert same_as_asyncio(scenario) == ("raised", "TypeError")
 
@@ -157,8 +160,7 @@ def test_cancelling_in_every_order_leaves_the_others(loop):
 
 def test_time_is_the_monotonic_clock_and_finer_than_a_millisecond(loop):
     assert abs(loop.time() - time.monotonic()) < 1
-    readings = {loop.time() for _ in range(1000)}
-    assert len({int(reading * 1e4) for reading in readings} | readings) > 10
+    assert len({loop.time() for _ in range(1000)}) > 100
 
 
 def test_time_goes_on_during_an_iteration(loop):

@@ -1,7 +1,7 @@
 """Nothing is defined that nobody uses: by vulture in Python, by counting names in Cython and C.
 
-What only tests use counts as dead. Static C functions are the compiler's business. Arguments are not looked at:
-others prescribe the signatures.
+What only tests use counts as dead. Static C functions are the compiler's business. Arguments are not looked
+at: others prescribe the signatures.
 """
 
 import asyncio

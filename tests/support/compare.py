@@ -5,6 +5,8 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 _ADDRESS = re.compile(r"0x[0-9a-fA-F]+")
 _OUR_LINE = re.compile(r"(\.py:)\d+")
 
@@ -22,3 +24,14 @@ def outcome(call: Callable[..., Any], *args: Any, **keywords: Any) -> tuple[str,
     except (Exception, asyncio.CancelledError, KeyboardInterrupt, SystemExit) as error:
         return "raised", type(error).__name__, normalised(str(error))
     return "returned", type(value).__name__, normalised(repr(value))
+
+
+def take_log(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str, str]]:
+    """What asyncio's logger was told since the last call: (level, message, exception's type or ''), normalised."""
+    taken = []
+    for record in caplog.records:
+        if record.name == "asyncio":
+            error = record.exc_info[0].__name__ if record.exc_info and record.exc_info[0] else ""
+            taken.append((record.levelname, normalised(record.getMessage()), error))
+    caplog.clear()
+    return taken
