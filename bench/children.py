@@ -47,7 +47,7 @@ class Child:
         command = [sys.executable, "-m", module, *arguments]
         if cpu is not None:
             command += ["--cpu", str(cpu)]
-        self._stderr = tempfile.TemporaryFile()
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - __exit__ closes it
         self._received = b""
         self._process = subprocess.Popen(
             command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=self._stderr

@@ -132,9 +132,8 @@ def publish(
     }
     report.write_json(written[0], content)
     report.write_markdown(written[1], facts, lines, labels, baseline)
-    compared = [label for label in labels if label != baseline]
     if any(line.ratios for line in lines):
-        pictures.draw_ratios(written[2], f"Event loops against {baseline}", lines, compared, baseline)
+        pictures.draw_ratios(written[2], f"Event loops against {baseline}", lines, labels, baseline)
     else:
         written.pop()
     console.print("written: " + "  ".join(str(path) for path in written), soft_wrap=True, highlight=False)

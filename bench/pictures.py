@@ -52,7 +52,8 @@ def draw_panels(
 def draw_ratios(path: Path, title: str, lines: Sequence[Line], labels: Sequence[str], baseline: str) -> None:
     """For each line the ratio of each loop to the baseline, its spread, and the bar as a tick."""
     lines = [line for line in lines if line.ratios]
-    colours = colours_of([baseline, *labels])
+    colours = colours_of(labels)
+    labels = [label for label in labels if label != baseline]
     figure = Figure(figsize=(10, 0.34 * len(lines) * max(1, len(labels) ** 0.5) + 1.6))
     axes = figure.subplots()
     height = 0.8 / max(1, len(labels))

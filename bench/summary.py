@@ -26,6 +26,8 @@ class Ratio:
     high: float
 
     def __str__(self) -> str:
+        if self.low == self.high:
+            return f"{self.median:.2f}x"
         return f"{self.median:.2f}x ({self.low:.2f}..{self.high:.2f})"
 
 

@@ -32,7 +32,7 @@ def __getattr__(name: str) -> Any:
             "ringloop.EventLoopPolicy: this Python has no event loop policies; use ringloop.run(main()), "
             "asyncio.run(main(), loop_factory=ringloop.new_event_loop) or ringloop.install()"
         )
-    from ringloop.policy import EventLoopPolicy  # noqa: PLC0415
+    from ringloop.policy import EventLoopPolicy
 
     globals()[name] = EventLoopPolicy
     return EventLoopPolicy

@@ -24,9 +24,9 @@ def main() -> int:
     if arguments.command == "run":
         ringloop.install()
         if arguments.module:
-            _run_module(arguments.program, arguments.arguments)
+            _run_module(arguments.program)
         else:
-            _run_script(arguments.program, arguments.arguments)
+            _run_script(arguments.program)
         return 0
     works, report = doctor.examine(ringloop.__version__)
     print(report)
@@ -50,9 +50,12 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument(
         "-m", dest="module", action="store_true", help="PROGRAM is a module, as in `python -m PROGRAM`"
     )
-    run.add_argument("program", metavar="PROGRAM", help="a script, a folder or zip file with a __main__.py")
+    # PARSER, as for subcommands: from the first word that is no option on, nothing is looked at, not even "--".
     run.add_argument(
-        "arguments", metavar="ARGUMENT", nargs=argparse.REMAINDER, help="what PROGRAM gets in sys.argv"
+        "program",
+        metavar="PROGRAM",
+        nargs=argparse.PARSER,
+        help="a script with its arguments; or a folder or zip file with a __main__.py",
     )
     return parser
 
@@ -65,22 +68,24 @@ def _fresh_main() -> dict[str, Any]:
     return module.__dict__
 
 
-def _run_module(name: str, arguments: list[str]) -> None:
-    sys.argv[:] = [name, *arguments]
+def _run_module(argv: list[str]) -> None:
+    sys.argv[:] = argv
     _fresh_main()
     # What `python -m` itself calls; runpy.run_module would take the module away again while threads still
     # run.
-    runpy._run_module_as_main(name)  # type: ignore[attr-defined]
+    runpy._run_module_as_main(argv[0])  # type: ignore[attr-defined]
 
 
-def _run_script(path: str, arguments: list[str]) -> None:
-    sys.argv[:] = [path, *arguments]
+def _run_script(argv: list[str]) -> None:
+    sys.argv[:] = argv
+    path = argv[0]
     namespace = _fresh_main()
     if pkgutil.get_importer(path) is not None:  # a folder or a zip file
         _set_first_path(path)
         runpy._run_module_as_main("__main__", alter_argv=False)  # type: ignore[attr-defined]
         return
     _set_first_path(os.path.dirname(os.path.realpath(path)))
+    path = os.path.abspath(path)
     code = _load(path)
     namespace["__file__"] = path
     if sys.version_info < (3, 15):
@@ -96,14 +101,13 @@ def _set_first_path(entry: str) -> None:
 
 
 def _load(path: str) -> types.CodeType:
-    absolute = os.path.abspath(path)
     try:
-        with io.open_code(absolute) as file:
+        with io.open_code(path) as file:
             source = file.read()
     except OSError as error:
         # The interpreter's own words and status for `python SCRIPT`.
         reason = f"[Errno {error.errno}] {error.strerror}"
-        print(f"{sys.executable}: can't open file {absolute!r}: {reason}", file=sys.stderr)
+        print(f"{sys.executable}: can't open file {path!r}: {reason}", file=sys.stderr)
         raise SystemExit(2) from None
     return compile(source, path, "exec", dont_inherit=True)
 

@@ -137,6 +137,10 @@ cdef class Streams(Sockets):
     def __cinit__(self, *args, **kwargs):
         self.accepts = {}
 
+    def _close_core(self):
+        Sockets._close_core(self)
+        self.accepts.clear()
+
     def _make_socket_transport(self, sock, protocol, waiter=None, *, extra=None, server=None):
         return socket_transport(self, sock, protocol, waiter, extra, server)
 

@@ -158,7 +158,7 @@ cdef class LoopCore:
     cdef rl_buffers *need_buffers(self) except NULL
     cdef bint alive(self) noexcept
 
-    cdef TimerHandle add_timer(self, object when, object callback, tuple args, object context, str method)
+    cdef TimerHandle add_timer(self, object when, object callback, tuple args, object context)
     cdef void leave_flight(self, Operation operation) noexcept
     cdef int enable(self) except -1
     cdef int change_thread(self) except -1

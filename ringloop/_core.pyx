@@ -254,20 +254,20 @@ cdef class LoopCore:
         """Runs callback(*args) after `delay` seconds; returns its TimerHandle."""
         if delay is None:
             raise TypeError("delay must not be None")
-        return self.add_timer(self.time() + delay, callback, args, context, "call_later")
+        return self.add_timer(self.time() + delay, callback, args, context)
 
     def call_at(self, when, callback, *args, context=None):
         """Runs callback(*args) when the loop's clock says `when`, never before; returns its TimerHandle."""
         if when is None:
             raise TypeError("when cannot be None")
-        return self.add_timer(when, callback, args, context, "call_at")
+        return self.add_timer(when, callback, args, context)
 
-    cdef TimerHandle add_timer(self, object when, object callback, tuple args, object context, str method):
+    cdef TimerHandle add_timer(self, object when, object callback, tuple args, object context):
         if self._closed:
             self._check_closed()
         if self._debug:
             self._check_thread()
-            self._check_callback(callback, method)
+            self._check_callback(callback, "call_at")
         cdef TimerHandle handle = new_timer(self, &self.timers, when, callback, args, context)
         if self._debug:
             trace_origin(handle)

@@ -4,6 +4,7 @@ cdef extern from "Python.h":
     int PyContext_Enter(object context) except -1
     int PyContext_Exit(object context) except -1
     object PyContext_CopyCurrent()
+    bint PyContext_CheckExact(object context)
     void PyObject_GC_Track(void *object)
     void PyObject_GC_UnTrack(void *object)
     bint PyObject_GC_IsTracked(object object)

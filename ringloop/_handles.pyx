@@ -62,17 +62,20 @@ cdef int report(Handle handle, object exc) except -1:
 cdef int run_handle(Handle handle) except -1:
     """Calls the callback in its context. Only SystemExit and KeyboardInterrupt come out."""
     context = handle._context
-    PyContext_Enter(context)
     try:
-        call(handle._callback, handle._args)
+        if PyContext_CheckExact(context):
+            PyContext_Enter(context)
+            try:
+                call(handle._callback, handle._args)
+            finally:
+                PyContext_Exit(context)
+        else:
+            # What tracing tools put in a context's place.
+            context.run(handle._callback, *handle._args)
     except (SystemExit, KeyboardInterrupt):
-        PyContext_Exit(context)
         raise
     except BaseException as exc:
-        PyContext_Exit(context)
         report(handle, exc)
-        return 0
-    PyContext_Exit(context)
     return 0
 
 

@@ -153,6 +153,11 @@ cdef class Sockets(LoopCore):
     def __dealloc__(self):
         free(self.owners)
 
+    def _close_core(self):
+        LoopCore._close_core(self)
+        self.readers.clear()
+        self.writers.clear()
+
     # --- which transport owns an fd
 
     cdef int claim_fd(self, int fd, object transport) except -1:

@@ -78,9 +78,7 @@ class Connecting(asyncio.BaseEventLoop):
             if without_tls and sock is None and (host, port) != (None, None):
                 return await self._connect_telling_all_errors(protocol_factory, host, port, **options)
         base: Any = super()  # its stubs know the arguments as overloads
-        return await base.create_connection(  # type: ignore[no-any-return]
-            protocol_factory, host, port, sock=sock, **tls, **options
-        )
+        return await base.create_connection(protocol_factory, host, port, sock=sock, **tls, **options)
 
     async def connect_accepted_socket(
         self,

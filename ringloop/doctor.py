@@ -1,6 +1,7 @@
 """The doctor: tells people whether io_uring works here, what the kernel permits, and what a loop would use.
 
-Called by `python -m ringloop`. It asks the heart for facts (`probe`, `ring_report`) and never runs a loop.
+Called by `python -m ringloop`. It tries a throw-away ring and asks the heart what a loop's ring would have;
+no loop is run.
 """
 
 import os
@@ -10,8 +11,9 @@ import textwrap
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from ringloop import _core, errors, kernel_names
-from ringloop.drivers import ENVIRONMENT, choose_driver
+from ringloop import _core, kernel_names
+from ringloop.drivers import ENVIRONMENT, choose_driver, prove_io_uring
+from ringloop.errors import RingUnavailableError
 from ringloop.kernel_names import Meaning, meanings, operation_names
 from ringloop.machine import CAP_IPC_LOCK, CAP_SYS_ADMIN, Facts, read_facts
 
@@ -25,19 +27,21 @@ def examine(version: str) -> tuple[bool, str]:
     `version` is the package's.
     """
     facts = read_facts()
-    failure = _core.probe()
     lines = [
         f"ringloop {version} on {platform.python_implementation()} {platform.python_version()}",
         "",
         *_entry("kernel", f"Linux {facts.release} on {facts.machine}"),
         *_entry("permitted", *_permissions(facts)),
     ]
-    if failure is None:
+    try:
+        prove_io_uring()
         lines += _ring(_core.ring_report())
-    else:
-        lines += _unavailable(failure, facts)
+        works = True
+    except RingUnavailableError as error:
+        lines += _unavailable(error)
+        works = False
     lines += _entry("loop", _loop_choice())
-    return failure is None, "\n".join(lines)
+    return works, "\n".join(lines)
 
 
 def _entry(label: str, *paragraphs: str) -> Iterator[str]:
@@ -80,11 +84,9 @@ def _permissions(facts: Facts) -> Iterator[str]:
         yield f"locked memory (RLIMIT_MEMLOCK): {facts.memlock_bytes // 1024} KiB for all rings of this user"
 
 
-def _unavailable(failure: tuple[int, int, str], facts: Facts) -> Iterator[str]:
-    error = errors.ring_unavailable(*failure, facts)
-    cause, sentence, _, _ = errors.explain(*failure, facts)
+def _unavailable(error: RingUnavailableError) -> Iterator[str]:
     yield from _entry("io_uring", "does not work here")
-    yield from _entry("cause", f"{cause}: {sentence}")
+    yield from _entry("cause", f"{error.cause}: {error.reason}")
     yield from _entry("found by", error.found_by)
     yield from _entry("remedy", error.remedy)
 
@@ -124,6 +126,6 @@ def _loop_choice() -> str:
         driver = choose_driver()
     except (NotImplementedError, ValueError) as error:
         return f"none can be made: {error}"
-    except errors.RingUnavailableError as error:
+    except RingUnavailableError as error:
         return f"none can be made: {error.cause} ({source})"
     return f"ringloop.new_event_loop() makes a ringloop.Loop over the {driver} driver ({source})"

@@ -30,12 +30,15 @@ def choose_driver(requested: str | None = None) -> str:
         raise NotImplementedError(f"{asked_by}='epoll': the epoll driver is not built yet")
     if requested not in (None, "io_uring"):
         raise ValueError(f"{asked_by} must be 'io_uring' or 'epoll', not {requested!r}")
-    _prove_io_uring()
+    prove_io_uring()
     return "io_uring"
 
 
-def _prove_io_uring() -> None:
-    """Runs a NOP through a throw-away ring, once per process. A failure is not remembered: limits change."""
+def prove_io_uring() -> None:
+    """Runs a NOP through a throw-away ring, once per process; raises RingUnavailableError if that fails.
+
+    A failure is not remembered: limits change.
+    """
     global _proven_in_pid
     if _proven_in_pid == os.getpid():
         return

@@ -34,16 +34,24 @@ class RingUnavailableError(OSError):
     """io_uring cannot be used in this process.
 
     `errno` is what the kernel answered. `cause` is one or two words: "seccomp", "sysctl", "kernel",
-    "memlock", "memory", "file descriptors", "security module" or "unknown". `found_by` tells which system
-    call gave which error and what the system says about it, `remedy` what would help. The message holds all
-    of them.
+    "memlock", "memory", "file descriptors", "security module" or "unknown"; `reason` says it in a sentence.
+    `found_by` tells which system call gave which error and what the system says about it, `remedy` what
+    would help. The message holds them all.
     """
 
     def __init__(
-        self, error: int, message: str, *, cause: str = "unknown", found_by: str = "", remedy: str = ""
+        self,
+        error: int,
+        message: str,
+        *,
+        cause: str = "unknown",
+        reason: str = "",
+        found_by: str = "",
+        remedy: str = "",
     ) -> None:
         super().__init__(error, message)
         self.cause = cause
+        self.reason = reason
         self.found_by = found_by
         self.remedy = remedy
 
@@ -52,7 +60,7 @@ class Explanation(NamedTuple):
     """A diagnosis: the cause in a word, in a sentence, the evidence beside the errno, and the remedy."""
 
     cause: str
-    sentence: str
+    reason: str
     evidence: str
     remedy: str
 
@@ -68,9 +76,10 @@ def ring_unavailable(cause: int, error: int, call: str, facts: Facts | None = No
         found_by = f"{found_by}; {explanation.evidence}"
     return RingUnavailableError(
         error,
-        f"io_uring is not available: {explanation.sentence}. "
+        f"io_uring is not available: {explanation.reason}. "
         f"Found by: {found_by}. Remedy: {explanation.remedy}.",
         cause=explanation.cause,
+        reason=explanation.reason,
         found_by=found_by,
         remedy=explanation.remedy,
     )

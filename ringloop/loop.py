@@ -8,6 +8,7 @@ handlers, name resolution and shutdown behave as those of the running Python bec
 import asyncio
 import sys
 import threading
+import warnings
 from asyncio import base_events, events
 from typing import Any, NoReturn
 
@@ -93,6 +94,22 @@ class Loop(NotYetBuilt, Streams, Connecting, Serving, Signals, base_events.BaseE
             events._set_running_loop(None)
             self._set_coroutine_origin_tracking(False)
             sys.set_asyncgen_hooks(*hooks)
+
+    if sys.version_info < (3, 12):
+
+        async def shutdown_default_executor(self, timeout: float | None = None) -> None:
+            """Ends the default executor's threads; waits for them no longer than `timeout` seconds."""
+            shutdown = asyncio.ensure_future(super().shutdown_default_executor())
+            try:
+                async with asyncio.timeout(timeout):
+                    await asyncio.shield(shutdown)
+            except TimeoutError:
+                warnings.warn(
+                    f"The executor did not finishing joining its threads within {timeout} seconds.",
+                    RuntimeWarning,
+                    stacklevel=2,
+                )
+                self._default_executor.shutdown(wait=False)
 
     def close(self) -> None:
         """Closes the loop: drops what is queued, ends what is in flight, frees fds and memory.

@@ -62,7 +62,7 @@ def read_facts() -> Facts:
 def _read(path: str) -> str | None:
     """The file's text, or None where this kernel or sandbox does not show it."""
     try:
-        with open(path, encoding="ascii", errors="replace") as file:
+        with open(path, encoding="utf-8", errors="replace") as file:
             return file.read()
     except OSError:
         return None

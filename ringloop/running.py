@@ -53,7 +53,7 @@ def install() -> None:
     By an event loop policy where Python has them, else by taking the place of `asyncio.new_event_loop`.
     """
     if HAS_POLICIES:
-        from ringloop.policy import set_policy  # noqa: PLC0415
+        from ringloop.policy import set_policy
 
         set_policy()
     else:

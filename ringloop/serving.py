@@ -8,6 +8,7 @@ Invariant: a server's waiters wake once, when it is closed and the last of its c
 """
 
 import asyncio
+import contextvars
 import functools
 import socket
 import sys
@@ -38,6 +39,7 @@ class Server(asyncio.Server):
     _ssl_context: Any
     _ssl_handshake_timeout: float | None
     _ssl_shutdown_timeout: float | None
+    _context: contextvars.Context  # 3.15
 
     def __init__(
         self,

@@ -1,3 +1,11 @@
+/*
+ * The clients' sockets: opening them, keeping requests in flight, judging answers. See connection.h for the
+ * invariant; load.c calls. Everything here runs for each request, so it makes one send and one recv per
+ * request, one epoll_wait for many, and reads the clock once for each.
+ *
+ * The kernel's part of a request costs a client as much as a server that is written in C, so a server close
+ * to that keeps this thread busy too: the report says how busy it was ("client_busy").
+ */
 #include "connection.h"
 
 #include <errno.h>

@@ -1,3 +1,9 @@
+/*
+ * The parser of responses declared in http.h: line by line, as connection.c hands over what arrived.
+ *
+ * Invariant: between calls `line` holds the beginning of a line without its LF, and in a body or chunk
+ * `body_left` is more than zero.
+ */
 #include "http.h"
 
 #include <stdlib.h>

@@ -142,8 +142,8 @@ def test_timers_compare_by_time(same_as_asyncio):
                 [early <= other_callback, early >= other_callback, early == other_callback, early == other_args],
                 [early == 1.0, early != 1.0, early == loop.call_soon(callback)],
                 [hash(early) == hash(same), hash(early) == hash(1.0)],
-                outcome(lambda: early < 1.0),
-                outcome(lambda: early < loop.call_soon(callback)),
+                outcome(lambda: early < 1.0)[:2],
+                outcome(lambda: early < loop.call_soon(callback))[:2],
                 (early.cancel(), early == same),
             ]
 

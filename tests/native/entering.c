@@ -1,6 +1,6 @@
 /*
- * `enter` against a kernel of the test's own: a ring in plain memory, whose system call the test answers. So can
- * be seen what it asks for, what it makes of answers that are hard to have, and how its counters wrap around.
+ * `enter` against a kernel of the test's own: a ring in plain memory, whose system call the test answers. So
+ * can be seen what it asks for, what it makes of rare answers, and how its counters wrap around.
  */
 #define _GNU_SOURCE
 #define RINGLOOP_SYSCALLS_H
@@ -25,8 +25,8 @@ static int rl_sys_register(int fd, uint32_t opcode, void *argument, uint32_t cou
     return -ENOSYS;
 }
 
-static int rl_sys_enter(int fd, uint32_t submit_count, uint32_t wait_count, uint32_t flags, const void *argument,
-                        size_t argument_bytes);
+static int rl_sys_enter(int fd, uint32_t submit_count, uint32_t wait_count, uint32_t flags,
+                        const void *argument, size_t argument_bytes);
 
 #include "ring.c"
 #include "ring_setup.c"
@@ -45,10 +45,10 @@ static struct {
     uint32_t sq_head, sq_tail, sq_flags, cq_head, cq_tail;
     uint64_t backlog[BACKLOG_MAX]; /* user_data of completions that wait for room */
     uint32_t backlog_head, backlog_tail;
-    uint32_t task_work;   /* completions that one call after another brings, at most 20 each */
-    uint32_t taken_max;   /* submissions that one call takes */
-    int answer;           /* if not 0, the next call returns this and takes nothing */
-    int answer_after;     /* if not 0, the next call does its work and returns this */
+    uint32_t task_work; /* completions that one call after another brings, at most 20 each */
+    uint32_t taken_max; /* submissions that one call takes */
+    int answer;         /* if not 0, the next call returns this and takes nothing */
+    int answer_after;   /* if not 0, the next call does its work and returns this */
     struct call calls[CALLS_MAX];
     int call_count;
 } fake;
@@ -69,8 +69,8 @@ static void flush_backlog(void)
                     (fake.task_work != 0 ? (uint32_t)RL_SQ_TASKRUN : 0);
 }
 
-static int rl_sys_enter(int fd, uint32_t submit_count, uint32_t wait_count, uint32_t flags, const void *argument,
-                        size_t argument_bytes)
+static int rl_sys_enter(int fd, uint32_t submit_count, uint32_t wait_count, uint32_t flags,
+                        const void *argument, size_t argument_bytes)
 {
     struct call call = {submit_count, wait_count, flags, -1};
     int answer = fake.answer;
@@ -173,7 +173,7 @@ TEST(overflown_completions_wrap_around)
     rl_driver *driver = make_fake(UINT32_MAX - 40);
     uint64_t taken = 0;
     for (uint64_t queued = 0; queued < 400; queued++)
-        queue(driver, RL_OP_NOP, 0, queued), fake.call_count = 0;
+        queue(driver, RL_OP_NOP, 0, queued);
     while (taken < 400) {
         enter(driver, 1, RL_WAIT_FOREVER);
         fake.call_count = 0;
@@ -290,7 +290,7 @@ static void check_backed_up(int answer)
     queue(driver, RL_OP_NOP, 0, 2);
     fake.answer = answer;
     enter(driver, 1, RL_WAIT_FOREVER);
-    /* Nothing was taken, nothing is lost: the second call only fetches, and sleeps a little instead of for ever. */
+    /* Nothing was taken, nothing is lost: the second call only fetches, and sleeps a little. */
     CHECK_EQUAL(fake.call_count, 2);
     check_call(0, 2, 1, -1);
     check_call(1, 0, 1, BACKOFF_NS);

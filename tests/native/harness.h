@@ -1,6 +1,6 @@
 /*
- * What the test programs of the native layer share. Each program holds behaviours, TEST(name), and runs the one
- * that its argument names; test_native.py compiles the programs and runs every behaviour by itself.
+ * What the test programs of the native layer share. Each program holds behaviours, TEST(name), and runs the
+ * one that its argument names; test_native.py compiles the programs and runs every behaviour by itself.
  *
  * A behaviour fails by a CHECK that does not hold, by a signal (sanitizers, ENSURE), or by leaving a file
  * descriptor or an abandoned driver behind.
@@ -23,25 +23,25 @@
 
 #include "ring.h"
 
-#define CHECK(condition)                                                                           \
-    do {                                                                                           \
-        if (!(condition)) {                                                                        \
-            fprintf(stderr, "%s:%d: does not hold: %s (errno %d)\n", __FILE__, __LINE__, #condition, errno); \
-            fflush(stderr);                                                                        \
-            _exit(1);                                                                              \
-        }                                                                                          \
+#define CHECK(condition)                                                                             \
+    do {                                                                                             \
+        if (!(condition)) {                                                                          \
+            fprintf(stderr, "%s:%d: false: %s (errno %d)\n", __FILE__, __LINE__, #condition, errno); \
+            fflush(stderr);                                                                          \
+            _exit(1);                                                                                \
+        }                                                                                            \
     } while (0)
 
 /* Two integers that must be equal; a failure shows both. */
-#define CHECK_EQUAL(found, expected)                                                               \
-    do {                                                                                           \
-        long long found_ = (long long)(found), expected_ = (long long)(expected);                  \
-        if (found_ != expected_) {                                                                 \
-            fprintf(stderr, "%s:%d: %s is %lld, not %s, %lld\n", __FILE__, __LINE__, #found, found_, #expected, \
-                    expected_);                                                                    \
-            fflush(stderr);                                                                        \
-            _exit(1);                                                                              \
-        }                                                                                          \
+#define CHECK_EQUAL(found, expected)                                                                 \
+    do {                                                                                             \
+        long long found_ = (long long)(found), expected_ = (long long)(expected);                    \
+        if (found_ != expected_) {                                                                   \
+            fprintf(stderr, "%s:%d: %s is %lld, not %s, %lld\n", __FILE__, __LINE__, #found, found_, \
+                    #expected, expected_);                                                           \
+            fflush(stderr);                                                                          \
+            _exit(1);                                                                                \
+        }                                                                                            \
     } while (0)
 
 struct behaviour {
@@ -52,14 +52,14 @@ struct behaviour {
 
 static struct behaviour *behaviours;
 
-#define TEST(name)                                                                                 \
-    static void name(void);                                                                        \
-    static struct behaviour behaviour_##name = {#name, name, NULL};                                \
-    __attribute__((constructor)) static void add_##name(void)                                      \
-    {                                                                                              \
-        behaviour_##name.next = behaviours;                                                        \
-        behaviours = &behaviour_##name;                                                            \
-    }                                                                                              \
+#define TEST(name)                                                  \
+    static void name(void);                                         \
+    static struct behaviour behaviour_##name = {#name, name, NULL}; \
+    __attribute__((constructor)) static void add_##name(void)       \
+    {                                                               \
+        behaviour_##name.next = behaviours;                         \
+        behaviours = &behaviour_##name;                             \
+    }                                                               \
     static void name(void)
 
 /* ---- drivers ---- */
@@ -69,7 +69,8 @@ static inline rl_driver *make_driver(uint32_t sq_entries, uint32_t cq_entries)
     struct rl_ring_failure failure;
     rl_driver *driver = rl_ring_create(sq_entries, cq_entries, &failure);
     if (driver == NULL) {
-        fprintf(stderr, "no ring: %s failed, errno %d, cause %d\n", failure.call, failure.error, (int)failure.cause);
+        fprintf(stderr, "no ring: %s failed, errno %d, cause %d\n", failure.call, failure.error,
+                (int)failure.cause);
         _exit(1);
     }
     return driver;

@@ -1,6 +1,6 @@
 /*
- * The ring on kernels other than this one: older ones, that know fewer flags or features, and short ones, that
- * have no memory at the moment. Their answers are put between ring.c and this kernel's system calls.
+ * The ring on kernels other than this one: older ones, that know fewer flags or features, and short ones,
+ * that have no memory at the moment. Their answers are put between ring.c and this kernel's system calls.
  */
 #define _GNU_SOURCE
 #define RINGLOOP_SYSCALLS_H
@@ -11,7 +11,7 @@
 
 enum { RECORDED_MAX = 64 };
 
-static struct { /* a kernel */
+static struct {               /* a kernel */
     uint32_t flags;           /* RL_SETUP_* that it knows */
     uint32_t features_hidden; /* RL_FEATURE_* that it lacks */
     uint32_t memory_bytes;    /* room for a ring; 0: as much as here */
@@ -47,8 +47,8 @@ static int rl_sys_setup(uint32_t entries, struct rl_params *params)
     return result < 0 ? -errno : (int)result;
 }
 
-static int rl_sys_enter(int fd, uint32_t submit_count, uint32_t wait_count, uint32_t flags, const void *argument,
-                        size_t argument_bytes)
+static int rl_sys_enter(int fd, uint32_t submit_count, uint32_t wait_count, uint32_t flags,
+                        const void *argument, size_t argument_bytes)
 {
     long result = syscall(RL_SYSCALL_ENTER, fd, submit_count, wait_count, flags, argument, argument_bytes);
     return result < 0 ? -errno : (int)result;

@@ -1,5 +1,5 @@
 /*
- * Getting a ring, or learning why there is none: sizes, limits, refusals. What a limit needs is done in a child.
+ * Getting a ring, or learning why there is none: sizes, limits, refusals. What lasts is done to a child.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -27,7 +27,8 @@ static void run_nops(rl_driver *driver, uint64_t count)
 
 TEST(sizes_are_rounded_up_and_clamped)
 {
-    static const uint32_t SIZES[][2] = {{0, 0}, {1, 1}, {1, 2}, {3, 5}, {100, 50}, {256, 4096}, {1 << 20, 1 << 20}};
+    static const uint32_t SIZES[][2] = {
+        {0, 0}, {1, 1}, {1, 2}, {3, 5}, {100, 50}, {256, 4096}, {1 << 20, 1 << 20}};
     for (size_t i = 0; i < sizeof SIZES / sizeof SIZES[0]; i++) {
         rl_driver *driver = start_driver(SIZES[i][0], SIZES[i][1]);
         check_power_of_two(driver->sq_entries);
@@ -186,8 +187,8 @@ TEST(no_fd_left_makes_no_ring_and_loses_none)
 /* ---- seccomp: what a container's filter does ---- */
 
 struct refusal {
-    int number;  /* of the system call */
-    int answer;  /* errno */
+    int number; /* of the system call */
+    int answer; /* errno */
     enum rl_ring_cause cause;
     const char *call;
 };
@@ -195,7 +196,8 @@ struct refusal {
 /* From here on the process gets `answer` from the system call `number`; not from mmap without a file. */
 static void refuse(int number, int answer)
 {
-    uint32_t fd = number == SYS_mmap ? offsetof(struct seccomp_data, args[4]) : offsetof(struct seccomp_data, nr);
+    uint32_t fd =
+        number == SYS_mmap ? offsetof(struct seccomp_data, args[4]) : offsetof(struct seccomp_data, nr);
     struct sock_filter filter[] = {
         BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
         BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (uint32_t)number, 0, 3),

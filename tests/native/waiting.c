@@ -84,7 +84,8 @@ TEST(a_timeout_of_zero_is_a_poll)
 
 TEST(the_longest_timeouts_do_not_overflow_the_clock)
 {
-    static const int64_t TIMEOUTS_NS[] = {INT64_MAX, INT64_MAX - 1, INT64_MAX / 2 + 1, INT64_MAX / 2, 1LL << 60};
+    static const int64_t TIMEOUTS_NS[] = {INT64_MAX, INT64_MAX - 1, INT64_MAX / 2 + 1, INT64_MAX / 2,
+                                          1LL << 60};
     static const struct rl_timespec AFTER = {0, 2000000};
     rl_driver *driver = start_driver(8, 64);
     for (size_t i = 0; i < sizeof TIMEOUTS_NS / sizeof TIMEOUTS_NS[0]; i++) {

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import AsyncIterator, Callable
-from typing import Any
+from typing import Any, cast
 
 from network.peers import TIMEOUT, Pair, tcp_pair
 
@@ -78,8 +78,7 @@ class Recording:
         return action(self) if action is not None else None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)
         self.happened("connection_made")
 
     def connection_lost(self, exc: BaseException | None) -> None:

@@ -53,6 +53,11 @@ def name_of(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
 
+def listed(found: list[str]) -> str:
+    """All of them, one a line: pytest itself would show a few."""
+    return "\n".join(found)
+
+
 def functions(path: Path) -> Iterator[Function]:
     """The functions that a file defines, nested ones too, from the `def` or return type to the last line."""
     text = path.read_text()

@@ -15,6 +15,7 @@ from style.sources import (
     ROOT,
     c_function_name,
     c_statements,
+    listed,
     without_c_comments,
     without_cython_comments,
     without_extern_blocks,
@@ -64,7 +65,7 @@ def test_python() -> None:
         and not item.name.startswith("__")
         and not (item.typ == "variable" and item.confidence == 100)  # an argument
     ]
-    assert not unused
+    assert not unused, listed(unused)
 
 
 def test_cython() -> None:
@@ -72,7 +73,8 @@ def test_cython() -> None:
     defined = Counter(CDEF.findall(source))
     assert defined
     used = words(source)
-    assert not [name for name, count in defined.items() if used[name] == count and not name.startswith("__")]
+    unused = [name for name, count in defined.items() if used[name] == count and not name.startswith("__")]
+    assert not unused, listed(unused)
 
 
 def test_c_that_headers_declare() -> None:
@@ -86,4 +88,5 @@ def test_c_that_headers_declare() -> None:
     assert declared
     heads = Counter(c_function_name(head) for text in texts for head, _, _, _ in c_statements(text))
     used = words("\n".join(texts)) + words(cython_sources())
-    assert not [name for name in sorted(declared) if used[name] == heads[name]]
+    unused = [name for name in sorted(declared) if used[name] == heads[name]]
+    assert not unused, listed(unused)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import ringloop
 from style.public import public_attributes, public_names
-from style.sources import ROOT, files, name_of
+from style.sources import ROOT, files, listed, name_of
 
 CODE = re.compile(r"(?s:^```.*?^```)|`[^`\n]+`|^ {4}.*$", re.MULTILINE)
 TARGET = re.compile(r"^([a-z][a-z-]*):", re.MULTILINE)
@@ -17,7 +17,7 @@ TARGET = re.compile(r"^([a-z][a-z-]*):", re.MULTILINE)
 
 def code_in_documents(pattern: str) -> Iterator[tuple[Path, str]]:
     """What the pattern's group finds in the code of README.md and docs/, with the document."""
-    for document in [ROOT / "README.md", *files(".md")]:
+    for document in files(".md"):
         for code in re.findall(CODE, document.read_text()):
             yield from ((document, found) for found in re.findall(pattern, code))
 
@@ -29,7 +29,7 @@ def test_public_names_have_docstrings() -> None:
         if not name.startswith("__")
         and not (vars(value).get("__doc__") if isinstance(value, type) else value.__doc__)
     ]
-    assert not missing
+    assert not missing, listed(missing)
 
 
 def test_public_methods_have_docstrings() -> None:
@@ -41,7 +41,7 @@ def test_public_methods_have_docstrings() -> None:
         )
         and not value.__doc__
     ]
-    assert not missing
+    assert not missing, listed(missing)
 
 
 def test_modules_say_what_they_are() -> None:
@@ -50,7 +50,7 @@ def test_modules_say_what_they_are() -> None:
         for path in files(".py", ".pyx", ".pxd", ".c", ".h")
         if not re.match(r'\s*(?:"""|/\*|# )', path.read_text() or '"""')
     ]
-    assert not missing
+    assert not missing, listed(missing)
 
 
 def test_make_targets_named_in_documents_exist() -> None:
@@ -60,7 +60,7 @@ def test_make_targets_named_in_documents_exist() -> None:
         for document, target in code_in_documents(r"\bmake ([a-z][a-z-]*)")
         if target not in targets
     ]
-    assert not unknown
+    assert not unknown, listed(unknown)
 
 
 def test_readme_names_every_command() -> None:
@@ -76,7 +76,7 @@ def test_files_named_in_documents_exist() -> None:
         )
         if not ROOT.joinpath(path).exists()
     ]
-    assert not unknown
+    assert not unknown, listed(unknown)
 
 
 def test_names_of_ringloop_in_documents_exist() -> None:
@@ -85,7 +85,7 @@ def test_names_of_ringloop_in_documents_exist() -> None:
         for document, name in code_in_documents(r"(?<![\w./-])(ringloop(?:\.\w+)+)")
         if not exists(name)
     ]
-    assert not unknown
+    assert not unknown, listed(unknown)
 
 
 def exists(dotted: str) -> bool:

@@ -3,7 +3,7 @@
 import ast
 import re
 
-from style.sources import ROOT, comments, files, functions, lines, name_of
+from style.sources import ROOT, comments, files, functions, lines, listed, name_of
 
 FILE_LINES_MAX = 800
 FUNCTION_LINES_MAX = 70
@@ -25,28 +25,31 @@ CYTHON_CODE = re.compile(
 
 
 def test_files_are_short() -> None:
-    long = {name_of(path): len(lines(path)) for path in SOURCES if len(lines(path)) > FILE_LINES_MAX}
-    assert not long
+    lengths = {path: len(lines(path)) for path in SOURCES}
+    long = [
+        f"{name_of(path)} has {length} lines" for path, length in lengths.items() if length > FILE_LINES_MAX
+    ]
+    assert not long, listed(long)
 
 
 def test_functions_fit_a_screen() -> None:
-    long = {
-        f"{name_of(path)}:{function.first} {function.name}": function.last - function.first + 1
+    long = [
+        f"{name_of(path)}:{function.first} {function.name} has {function.last - function.first + 1} lines"
         for path in SOURCES
         for function in functions(path)
         if function.last - function.first >= FUNCTION_LINES_MAX
-    }
-    assert not long
+    ]
+    assert not long, listed(long)
 
 
 def test_lines_are_short() -> None:
-    long = {
-        f"{name_of(path)}:{number}": len(line)
+    long = [
+        f"{name_of(path)}:{number} has {len(line)} columns"
         for path in SOURCES
         for number, line in enumerate(lines(path), 1)
         if len(line) > LINE_COLUMNS_MAX
-    }
-    assert not long
+    ]
+    assert not long, listed(long)
 
 
 def test_comments_are_not_code() -> None:
@@ -56,7 +59,7 @@ def test_comments_are_not_code() -> None:
         for number, text in comments(path)
         if (is_cython_code if path.suffix in (".pyx", ".pxd") else C_CODE.fullmatch)(text.strip())
     ]
-    assert not code
+    assert not code, listed(code)
 
 
 def is_cython_code(text: str) -> bool:
@@ -87,4 +90,4 @@ def test_nothing_is_postponed_and_no_path_is_of_one_machine() -> None:
         for number, line in enumerate(lines(path), 1)
         if POSTPONED.search(line) or MACHINE_PATH.search(line)
     ]
-    assert not found
+    assert not found, listed(found)

@@ -58,6 +58,6 @@ class Watch:
 
 
 def assert_balanced(counters: dict[str, int]) -> None:
-    """Of a closed loop: whatever `<what>_live` or `<what>_in_flight` counts has gone."""
-    left = {name: count for name, count in counters.items() if name.endswith(("_live", "_in_flight")) and count}
-    assert not left, f"still alive after close: {left}"
+    """Of a closed loop: nothing is in flight, ready or scheduled any more."""
+    left = {name: counters[name] for name in ("in_flight", "ready", "timers") if counters[name]}
+    assert not left, f"still there after close: {left}"

@@ -1,0 +1,146 @@
+"""Runs the C tests of `ringloop/native`: each `TEST(behaviour)` in a `.c` file here is one test.
+
+A program is compiled once per session, with the debug build's ENSUREs and, where the compiler can link them,
+the address and undefined-behaviour sanitizers. Each behaviour runs in a process of its own; what it printed
+is shown when it fails (and with `-rP`, when it does not).
+"""
+
+import os
+import re
+import signal
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+NATIVE = HERE.parents[1] / "ringloop" / "native"
+
+# These include ring.c and ring_setup.c, to put a kernel of their own in the place of the system calls.
+WHITE_BOX = {"entering", "kernels"}
+WHITE_BOX_INCLUDES = {"ring", "ring_setup"}
+
+COMPILER = os.environ.get("CC", "cc").split()
+WARNINGS = ["-Wall", "-Wextra", "-Werror", "-Wshadow", "-Wundef", "-Wvla", "-Wpointer-arith"]
+WARNINGS += ["-Wstrict-prototypes"]
+SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer"]
+TIMEOUT_S = 50
+
+
+def behaviours() -> list[object]:
+    """The pairs of program and behaviour. Those of one program stay on one worker, which compiles it."""
+    return [
+        pytest.param(source.stem, name, marks=pytest.mark.xdist_group(f"native-{source.stem}"))
+        for source in sorted(HERE.glob("*.c"))
+        for name in re.findall(r"^TEST\((\w+)\)", source.read_text(), re.MULTILINE)
+    ]
+
+
+def run(command: list[str]) -> subprocess.CompletedProcess[str]:
+    """Runs `command`, its two outputs in one, without a sanitizer that the interpreter was started with."""
+    environment = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
+    return subprocess.run(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+        env=environment,
+        timeout=TIMEOUT_S,
+    )
+
+
+def compile_c(sources: list[Path], target: Path, *flags: str) -> subprocess.CompletedProcess[str]:
+    command = [*COMPILER, "-std=gnu11", *WARNINGS, *flags, f"-I{NATIVE}", f"-I{HERE}"]
+    return run([*command, *map(str, sources), "-o", str(target), "-lpthread"])
+
+
+@pytest.fixture(scope="session")
+def sanitizers(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """The flags of the sanitizers that the compiler can link."""
+    directory = tmp_path_factory.mktemp("sanitizers")
+    source = directory / "empty.c"
+    source.write_text("int main(void) { return 0; }\n")
+    done = compile_c([source], directory / "empty", *SANITIZERS)
+    return SANITIZERS if done.returncode == 0 else []
+
+
+@pytest.fixture(scope="session")
+def program(tmp_path_factory: pytest.TempPathFactory, sanitizers: list[str]) -> Callable[[str], Path]:
+    """Compiles the program of that name, the first time."""
+    directory = tmp_path_factory.mktemp("native")
+    outcomes: dict[str, subprocess.CompletedProcess[str]] = {}
+
+    def compiled(name: str) -> Path:
+        target = directory / name
+        if name not in outcomes:
+            left_out = WHITE_BOX_INCLUDES if name in WHITE_BOX else set()
+            native = [source for source in sorted(NATIVE.glob("*.c")) if source.stem not in left_out]
+            sources = [HERE / f"{name}.c", *native]
+            outcomes[name] = compile_c(sources, target, "-O1", "-g", "-DRINGLOOP_DEBUG=1", *sanitizers)
+        if outcomes[name].returncode != 0:
+            pytest.fail(f"{name}.c does not compile:\n{outcomes[name].stdout}", pytrace=False)
+        return target
+
+    return compiled
+
+
+@pytest.fixture(scope="session")
+def liburing(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Skips where there is nothing to compare with."""
+    directory = tmp_path_factory.mktemp("liburing")
+    source = directory / "headers.c"
+    source.write_text("#include <liburing.h>\n#ifndef IORING_SETUP_DEFER_TASKRUN\n#error old\n#endif\n")
+    if compile_c([source], directory / "headers.o", "-c").returncode != 0:
+        pytest.skip("the headers of liburing, 2.3 or later, are not installed")
+
+
+@pytest.mark.parametrize(("name", "behaviour"), behaviours())
+def test_behaviour(
+    name: str, behaviour: str, program: Callable[[str], Path], request: pytest.FixtureRequest
+) -> None:
+    if name == "liburing":
+        request.getfixturevalue("liburing")
+    try:
+        done = run([str(program(name)), behaviour])
+    except subprocess.TimeoutExpired as error:
+        output = error.stdout.decode() if isinstance(error.stdout, bytes) else error.stdout
+        pytest.fail(f"did not end within {TIMEOUT_S} s:\n{output}", pytrace=False)
+    print(done.stdout)
+    if done.returncode != 0:
+        pytest.fail(f"status {done.returncode}:\n{done.stdout}", pytrace=False)
+
+
+@pytest.mark.parametrize("flags", [("-O2",), ("-O1", "-DRINGLOOP_DEBUG=1")], ids=["release", "debug"])
+@pytest.mark.parametrize("source", sorted(NATIVE.glob("*.c")), ids=lambda source: source.stem)
+def test_compiles_without_a_warning(source: Path, flags: tuple[str, ...], tmp_path: Path) -> None:
+    done = compile_c([source], tmp_path / "object.o", "-Wmissing-prototypes", "-c", *flags)
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("header", sorted(NATIVE.glob("*.h")), ids=lambda header: header.stem)
+def test_header_stands_by_itself(header: Path, tmp_path: Path) -> None:
+    source = tmp_path / "alone.c"
+    source.write_text(f'#include "{header.name}"\n#include "{header.name}"\n')
+    done = compile_c([source], tmp_path / "alone.o", "-c", "-Wno-unused-function")
+    assert done.returncode == 0, done.stdout
+
+
+def test_ensure_aborts_in_a_debug_build_only(tmp_path: Path) -> None:
+    source = tmp_path / "broken.c"
+    source.write_text('#include "ensure.h"\nint main(void)\n{\n    ENSURE(!sizeof(int));\n    return 1;\n}\n')
+    for flags, status in ([], 1), (["-DRINGLOOP_DEBUG=1"], -signal.SIGABRT):
+        done = compile_c([source], tmp_path / "broken", *flags)
+        assert done.returncode == 0, done.stdout
+        done = run([str(tmp_path / "broken")])
+        assert done.returncode == status
+    assert "broken.c:4: invariant broken: !sizeof(int)" in done.stdout
+
+
+def test_all_of_the_interface_is_compared_with_liburing() -> None:
+    abi = (NATIVE / "abi.h").read_text()
+    names = re.findall(r"\b(RL_\w+) = |#define (RL_\w+)|^struct (rl_\w+)", abi, re.MULTILINE)
+    compared = set(re.findall(r"\w+", (HERE / "liburing.c").read_text()))
+    assert len(names) > 70
+    assert {name for group in names for name in group if name} - compared == set()

@@ -1,0 +1,101 @@
+"""Where a seccomp filter denies io_uring, as in Docker: a clear error from the loop and from the doctor."""
+
+import errno
+import json
+
+import pytest
+
+from unavailable.denial import CALLS, run_denied
+
+denials = pytest.mark.parametrize("error", ["EPERM", "ENOSYS"])
+calls = pytest.mark.parametrize("call", CALLS)
+
+NEW_EVENT_LOOP = """
+import json, os, ringloop
+before = os.listdir("/proc/self/fd")
+try:
+    ringloop.new_event_loop()
+except ringloop.RingUnavailableError as error:
+    values = {**vars(error), "errno": error.errno, "message": str(error)}
+    values["is_os_error"] = isinstance(error, OSError)
+    values["left_open"] = len(os.listdir("/proc/self/fd")) - len(before)
+    print(json.dumps(values))
+"""
+
+
+@calls
+@denials
+def test_new_event_loop_names_cause_evidence_and_remedy(call: str, error: str) -> None:
+    child = run_denied({call: error}, "-c", NEW_EVENT_LOOP)
+    assert child.returncode == 0, child.stderr
+    told = json.loads(child.stdout)
+    assert told["is_os_error"]
+    assert told["errno"] == getattr(errno, error)
+    assert told["cause"] == "seccomp"
+    assert f"{call} failed with {error}" in told["found_by"]
+    assert "Seccomp: 2" in told["found_by"]
+    assert "--security-opt seccomp=" in told["remedy"]
+    for words in (told["reason"], told["found_by"], told["remedy"]):
+        assert words in told["message"]
+    assert told["left_open"] == 0
+
+
+@calls
+@denials
+def test_the_doctor_tells_the_same_and_fails(call: str, error: str) -> None:
+    child = run_denied({call: error}, "-m", "ringloop")
+    assert child.returncode == 1, child.stderr
+    assert not child.stderr
+    report = " ".join(child.stdout.split())
+    assert "io_uring does not work here cause seccomp: a seccomp filter refuses" in report
+    assert f"found by {call} failed with {error}" in report
+    assert "remedy permit io_uring_setup, io_uring_enter and io_uring_register" in report
+    assert "seccomp: a filter is in place" in report
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        "ringloop.Loop()",
+        "ringloop.run(main())",
+        "ringloop.install(); asyncio.run(main())",
+        "asyncio.Runner(loop_factory=ringloop.new_event_loop).run(main())",
+    ],
+)
+def test_every_way_to_a_loop_raises(start: str) -> None:
+    code = f"""
+import asyncio, ringloop, warnings
+warnings.simplefilter("ignore", RuntimeWarning)  # main is never awaited
+async def main(): pass
+try:
+    {start}
+except ringloop.RingUnavailableError as error:
+    print(error.cause)
+"""
+    child = run_denied({"io_uring_setup": "EPERM"}, "-c", code)
+    assert (child.stdout, child.stderr, child.returncode) == ("seccomp\n", "", 0)
+
+
+def test_importing_needs_no_io_uring() -> None:
+    child = run_denied(dict.fromkeys(CALLS, "EPERM"), "-W", "error", "-c", "import ringloop")
+    assert (child.stderr, child.returncode) == ("", 0)
+
+
+def test_a_loop_made_before_the_fork_does_not_vouch_for_the_child() -> None:
+    code = """
+import os, sys
+sys.path.insert(0, sys.argv[1])
+import ringloop
+from unavailable.denial import install_filter
+ringloop.new_event_loop().close()
+if pid := os.fork():
+    sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+install_filter({"io_uring_enter": "EPERM"})
+try:
+    ringloop.new_event_loop()
+except ringloop.RingUnavailableError as error:
+    os._exit(0 if error.cause == "seccomp" else 2)
+os._exit(1)
+"""
+    child = run_denied({}, "-c", code, __file__.rpartition("/unavailable/")[0])
+    assert child.returncode == 0, child.stderr
