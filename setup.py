@@ -89,14 +89,11 @@ class Build(build):
 class BuildExtensions(build_ext):
     """Builds what is stale, in parallel."""
 
-    def finalize_options(self) -> None:
-        super().finalize_options()
-        if self.parallel is None:
-            self.parallel = len(os.sched_getaffinity(0))
-
     def run(self) -> None:
         if sys.platform != "linux":
             raise PlatformError(f"ringloop is built on Linux's io_uring: there is none on {sys.platform}")
+        if self.parallel is None:
+            self.parallel = len(os.sched_getaffinity(0))
         super().run()
 
     def build_extensions(self) -> None:
@@ -129,7 +126,7 @@ class BuildExtensions(build_ext):
         generated = GENERATED / pyx.with_suffix(".c")
         record = Path(f"{generated}.dep")
         if self.translate_all or is_stale(generated, recorded_sources(record)):
-            print(f"cython {pyx}", flush=True)
+            say(f"cython {pyx}")
             generated.parent.mkdir(parents=True, exist_ok=True)
             command = [
                 sys.executable,
@@ -151,7 +148,7 @@ class BuildExtensions(build_ext):
         result = Path(self.compiler.object_filenames([str(source)], output_dir=self.build_temp)[0])
         record = result.with_suffix(".dep")
         if self.compile_all or is_stale(result, recorded_sources(record)):
-            print(f"cc {source}", flush=True)
+            say(f"cc {source}")
             result.parent.mkdir(parents=True, exist_ok=True)
             self.compiler.compile(
                 [str(source)],
@@ -185,6 +182,11 @@ class Stamp:
     def write(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.path.write_text(self.text)
+
+
+def say(line: str) -> None:
+    """Prints a line in one piece: several threads do."""
+    print(f"{line}\n", end="", flush=True)
 
 
 def recorded_sources(record: Path) -> list[Path] | None:

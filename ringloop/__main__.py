@@ -50,7 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument(
         "-m", dest="module", action="store_true", help="PROGRAM is a module, as in `python -m PROGRAM`"
     )
-    # PARSER, as for subcommands: from the first word that is no option on, nothing is looked at, not even "--".
+    # PARSER, as for subcommands: behind the first word that is no option nothing is looked at, not even "--".
     run.add_argument(
         "program",
         metavar="PROGRAM",
@@ -107,7 +107,7 @@ def _load(path: str) -> types.CodeType:
     except OSError as error:
         # The interpreter's own words and status for `python SCRIPT`.
         reason = f"[Errno {error.errno}] {error.strerror}"
-        print(f"{sys.executable}: can't open file {path!r}: {reason}", file=sys.stderr)
+        print(f"{sys.orig_argv[0]}: can't open file {path!r}: {reason}", file=sys.stderr)
         raise SystemExit(2) from None
     return compile(source, path, "exec", dont_inherit=True)
 

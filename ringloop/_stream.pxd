@@ -1,106 +1,40 @@
 # Stream transports: what the rooms above may use of them. See _stream.pyx.
 
-from libc.stdint cimport int32_t, uint32_t
-
-from ringloop._core cimport Operation, rl_sqe
 from ringloop._sock cimport Sockets
+from ringloop._transfer cimport Endpoint
 
-
-cdef extern from "<sys/uio.h>" nogil:
-    ctypedef struct iovec "struct iovec":
-        void *iov_base
-        size_t iov_len
 
 cdef extern from "<sys/socket.h>" nogil:
-    ctypedef unsigned int socklen_t
-    ctypedef struct msghdr "struct msghdr":
-        iovec *msg_iov
-        size_t msg_iovlen
     ctypedef struct sockaddr "struct sockaddr":
         unsigned short sa_family
     ctypedef struct sockaddr_storage "struct sockaddr_storage":
         unsigned short ss_family
 
-cdef enum:
-    SEND_PARTS_MAX = 64
 
-
-cdef class Receive(Operation):
-    cdef StreamTransport transport     # None once the transport is finished
-    cdef list pending                  # chunks (bytes), the end (None) or an error, not yet delivered
-    cdef uint32_t readiness            # poll events that came while the protocol did not want any
-    cdef bint large                    # to be armed by readiness, not as multishot receive
-    cdef bint armed_large              # what is armed now
-    cdef bint ended                    # the stream's end or an error was seen: never armed again
-    cdef bint nudged                   # a completion of our own is in the ready queue
-    cdef int small_in_a_row
-
-    cdef int arm(self) except -1
-    cdef int nudge(self) except -1
-    cdef int advance(self, int32_t result, uint32_t flags, object payload) except -1
-    cdef int accept_item(self, object item) except -1
-    cdef int deliver_pending(self) except -1
-    cdef int read_ready(self, uint32_t events) except -1
-    cdef int receive_into_protocol(self, int available, uint32_t events) except -1
-
-
-cdef class Send(Operation):
-    cdef StreamTransport transport
-    cdef object queue                  # deque of bytes not yet taken by the kernel, nor in flight's end seen
-    cdef Py_ssize_t head_offset        # of the first: how much of it is gone
-    cdef Py_ssize_t queued_bytes
-    cdef list lent                     # what the kernel reads from now
-    cdef iovec parts[SEND_PARTS_MAX]
-    cdef msghdr message
-
-    cdef int start(self) except -1
-    cdef int push(self, object data, Py_ssize_t offset) except -1
-    cdef int advance(self, int32_t result) except -1
-    cdef int drop_sent(self, Py_ssize_t count) except -1
-    cdef int clear(self) except -1
-
-
-cdef class StreamTransport:
-    cdef Sockets loop
+cdef class StreamTransport(Endpoint):
     cdef object sock                   # the socket object, which then owns fd; None until somebody asks for one
-    cdef int fd                        # ours, or sock's; -1 once closed
     cdef int family
     cdef int kind
     cdef int ip_protocol
     cdef sockaddr_storage own_address
     cdef sockaddr_storage peer_address
     cdef object protocol
-    cdef bint buffered                 # a BufferedProtocol
-    cdef object context                # that the protocol's callbacks for received data run in
     cdef object server
     cdef dict extra
-    cdef Receive receive
-    cdef Send send
-    cdef bint closing
-    cdef bint paused
-    cdef bint eof_written
     cdef bint protocol_paused
     cdef bint lost_called
-    cdef int connection_lost_count     # as asyncio's _conn_lost: connection_lost is due, and writes since
     cdef Py_ssize_t high_water_bytes
     cdef Py_ssize_t low_water_bytes
     cdef dict __dict__
     cdef object __weakref__
 
     cdef int begin(self, object waiter) except -1
-    cdef int fatal_error(self, object exc, str message) except -1
     cdef int force_close(self, object exc) except -1
     cdef int call_connection_lost(self, object exc) except -1
-    cdef int finish_if_idle(self) except -1
     cdef int close_fd(self) except -1
     cdef int read_addresses(self) except -1
-    cdef int eof_received(self) except -1
-    cdef int data_received(self, object data) except -1
     cdef int feed_buffered(self, object data) except -1
-    cdef object protocol_buffer(self)
-    cdef int buffer_updated(self, Py_ssize_t count) except -1
     cdef int pause_protocol_if_full(self) except -1
-    cdef int resume_protocol_if_drained(self) except -1
     cdef object socket_object(self)
     cdef int write_bytes(self, object data) except -1
     cdef int count_lost_write(self) except -1

@@ -1,58 +1,31 @@
-"""Stream transports: one connected socket, its protocol, and at most one receive and one send in flight.
+"""Stream transports: one connected socket and its protocol, as asyncio's selector transport behaves.
 
-Receiving adapts to the connection. Small messages come by multishot receive into provided buffers, copied into
-`bytes` as their completions are collected, so that a few buffers serve all connections and stay in the cache.
-A connection that fills whole buffers is armed by readiness instead, and the kernel writes straight into the very
-object that is delivered, of the size that is there. Measured: for small messages the first needs fewer system
-calls, for large ones it reads each byte twice.
-
-Sending: at once if nothing is queued, else one send in flight and everything else coalesced behind it.
-
-The transport owns its fd, and closes it after the last completion of both operations: a closed fd would leave
-the connection open as long as the kernel holds a request on it, and its number could be another's by then.
+The transport owns its fd, and closes it after the last completion of what it has in flight: a closed fd would
+leave the connection open as long as the kernel holds a request on it, and its number could be another's by then.
+Callbacks, their order, errors and texts are asyncio's.
 """
 
 import asyncio
-import collections
 import os
 import socket
 import warnings
 from asyncio import constants, futures, protocols, trsock
 from asyncio.log import logger
-from itertools import islice
 
-cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SIZE
-from cpython.exc cimport PyErr_Clear
-from cpython.object cimport PyObject
-from libc.errno cimport EAGAIN, EINTR, ENOBUFS, errno
-from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.errno cimport EAGAIN, errno
+from libc.stdint cimport uint16_t, uint32_t
 from libc.string cimport memcpy
 from posix.unistd cimport close
 
-from ringloop._core cimport (
-    OPERATION_CANCELLING, OPERATION_DONE, OPERATION_NEW, OPERATION_SUBMITTED, RL_CAN_RECV_MULTISHOT,
-    RL_CQE_BUFFER, RL_CQE_BUFFER_SHIFT, RL_OP_POLL_ADD, RL_OP_RECV, RL_OP_SENDMSG, RL_POLL_MULTISHOT,
-    RL_RECV_MULTISHOT, RL_SQE_BUFFER_SELECT, Operation, rl_buffers, rl_buffers_address, rl_buffers_recycle, rl_sqe,
-)
-from ringloop._handles cimport PyContext_CopyCurrent, PyContext_Enter, PyContext_Exit
-from ringloop._sock cimport Sockets, try_recv, try_recv_into
+from ringloop._handles cimport PyContext_CopyCurrent
+from ringloop._sock cimport Sockets
+from ringloop._transfer cimport Endpoint, Receive, Send, in_flight
 
-
-cdef extern from "<errno.h>" nogil:
-    enum: ECANCELED
-
-cdef extern from "<poll.h>" nogil:
-    enum: POLLIN, POLLERR, POLLHUP, POLLRDHUP
-
-cdef extern from "<sys/ioctl.h>" nogil:
-    int ioctl(int fd, unsigned long request, int *argument)
-    enum: FIONREAD
 
 cdef extern from "<sys/socket.h>" nogil:
-    enum: AF_INET, AF_INET6, SOCK_STREAM, MSG_DONTWAIT, MSG_NOSIGNAL, MSG_WAITALL, SHUT_WR
-    Py_ssize_t recv(int fd, void *buffer, size_t length, int flags)
+    enum: AF_INET, AF_INET6, SOCK_STREAM, MSG_DONTWAIT, MSG_NOSIGNAL, SHUT_WR
     Py_ssize_t send(int fd, const void *buffer, size_t length, int flags)
     int shutdown(int fd, int how)
     int setsockopt(int fd, int level, int option, const void *value, unsigned int length)
@@ -83,302 +56,17 @@ cdef extern from "<arpa/inet.h>" nogil:
     const char *inet_ntop(int family, const void *source, char *target, unsigned int size)
     enum: INET6_ADDRSTRLEN
 
-cdef extern from "Python.h":
-    PyObject *PyBytes_FromStringAndSize(const char *bytes, Py_ssize_t size)
-
 cdef enum:
-    RECEIVE_BYTES_MAX = 1024 * 1024    # one delivery is no larger: measured, more gains nothing
-    SMALL_BYTES = 2048                 # receives up to this in a row bring a connection back to provided buffers
-    SMALL_IN_A_ROW = 16
     HIGH_WATER_BYTES = 64 * 1024       # asyncio's default
-    POLL_END = POLLHUP | POLLERR | POLLRDHUP
-    NUDGE = -2147483648                # result of a completion of our own making; no errno
 
 cdef object TRANSPORT_CLASS = asyncio.Transport
 cdef object BufferedProtocol = protocols.BufferedProtocol
 cdef object TransportSocket = trsock.TransportSocket
 cdef object set_result_unless_cancelled = futures._set_result_unless_cancelled
-cdef object deque = collections.deque
 cdef int CONNECTION_LOST_WRITES_LOGGED = constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES
 
 
-cdef inline bint in_flight(Operation operation) noexcept:
-    return operation.state == OPERATION_SUBMITTED or operation.state == OPERATION_CANCELLING
-
-
-@cython.final
-cdef class Receive(Operation):
-    """What a transport receives by, in one of two ways at a time."""
-
-    def __cinit__(self, StreamTransport transport):
-        self.transport = transport
-        self.loop = transport.loop
-        self.pending = []
-        self.large = not self.loop.driver.capabilities & RL_CAN_RECV_MULTISHOT
-
-    cdef void prepare(self, rl_sqe *sqe) noexcept:
-        self.armed_large = self.large
-        sqe.fd = self.transport.fd
-        if self.large:
-            sqe.opcode = RL_OP_POLL_ADD
-            sqe.length = RL_POLL_MULTISHOT
-            sqe.op_flags = POLLIN | POLLRDHUP
-        else:
-            sqe.opcode = RL_OP_RECV
-            sqe.flags = RL_SQE_BUFFER_SELECT
-            sqe.ioprio = RL_RECV_MULTISHOT
-            sqe.buffer_group = self.loop.buffers.group
-
-    cdef int arm(self) except -1:
-        if in_flight(self) or self.ended:
-            return 0
-        if not self.large:
-            self.loop.need_buffers()
-        self.loop.submit(self)
-        return 0
-
-    cdef PyObject *collect(self, int32_t result, uint32_t flags) noexcept:
-        cdef PyObject *data = NULL
-        cdef uint16_t buffer_id
-        if flags & RL_CQE_BUFFER:
-            buffer_id = flags >> RL_CQE_BUFFER_SHIFT
-            data = PyBytes_FromStringAndSize(
-                <char *> rl_buffers_address(self.loop.buffers, buffer_id), max(result, 0))
-            if data == NULL:
-                PyErr_Clear()
-            rl_buffers_recycle(self.loop.buffers, buffer_id)
-        return data
-
-    cdef int complete(self, int32_t result, uint32_t flags, object payload) except -1:
-        cdef StreamTransport transport = self.transport
-        if transport is None:
-            return 0
-        if transport.closing:
-            if result == NUDGE:
-                self.nudged = False
-            transport.finish_if_idle()
-            return 0
-        context = transport.context
-        PyContext_Enter(context)
-        try:
-            self.advance(result, flags, payload)
-        finally:
-            PyContext_Exit(context)
-        return 0
-
-    cdef int advance(self, int32_t result, uint32_t flags, object payload) except -1:
-        """Told apart by what they carry: after a change of the way, completions of both may be queued."""
-        cdef StreamTransport transport = self.transport
-        if result == NUDGE:
-            self.nudged = False
-            self.deliver_pending()
-        elif flags & RL_CQE_BUFFER and result > 0:
-            if <uint32_t> result == self.loop.buffers.buffer_bytes:
-                self.large = True
-            self.accept_item(MemoryError() if payload is None else payload)
-            if self.state == OPERATION_SUBMITTED and not self.armed_large and (self.large or self.pending):
-                self.loop.cancel(self)
-        elif result > 0:
-            self.readiness |= result
-            if not transport.paused and not self.pending:
-                self.read_ready(self.readiness)
-        elif result == 0:
-            self.accept_item(None)
-        elif result != -ECANCELED and result != -ENOBUFS and result != -EINTR and result != -EAGAIN:
-            self.accept_item(OSError(-result, os.strerror(-result)))
-        # Also after ENOBUFS: all buffers went back as their completions were collected.
-        if not transport.closing and not transport.paused and not self.pending and self.loop.alive():
-            self.arm()
-        return 0
-
-    cdef int nudge(self) except -1:
-        """Goes on in the ready queue's next turn, for fairness to others."""
-        if not self.nudged:
-            self.loop.push_completion(self, NUDGE)
-            self.nudged = True
-        return 0
-
-    cdef int accept_item(self, object item) except -1:
-        if self.transport.paused or self.pending:
-            self.pending.append(item)
-            return 0
-        if type(item) is bytes:
-            return self.transport.data_received(item)
-        self.ended = True
-        if item is None:
-            return self.transport.eof_received()
-        return self.transport.fatal_error(item, "Fatal read error on socket transport")
-
-    cdef int deliver_pending(self) except -1:
-        cdef StreamTransport transport = self.transport
-        while self.pending and not transport.paused and not transport.closing:
-            # A protocol that takes only a part puts the rest in front again.
-            item = self.pending.pop(0)
-            rest = self.pending
-            self.pending = []
-            self.accept_item(item)
-            self.pending.extend(rest)
-        if self.readiness and not self.pending and not transport.paused and not transport.closing:
-            self.read_ready(self.readiness)
-        return 0
-
-    cdef int read_ready(self, uint32_t events) except -1:
-        """Receives what is there, once. If there is more, a nudge goes on with it."""
-        cdef StreamTransport transport = self.transport
-        cdef int available = 0
-        self.readiness = 0
-        if ioctl(transport.fd, FIONREAD, &available) < 0:
-            available = RECEIVE_BYTES_MAX
-        if available == 0 and not events & POLL_END:
-            # Told before: an edge for bytes that the last receive took already.
-            return 0
-        if available > SMALL_BYTES:
-            self.small_in_a_row = 0
-        else:
-            self.small_in_a_row += 1
-            if self.small_in_a_row == SMALL_IN_A_ROW and self.loop.driver.capabilities & RL_CAN_RECV_MULTISHOT:
-                self.large = False
-                self.loop.cancel(self)
-        if available > RECEIVE_BYTES_MAX or events & POLL_END:
-            # No further edge will tell of what is left.
-            self.readiness = events
-        try:
-            if transport.buffered:
-                self.receive_into_protocol(available, events)
-            else:
-                data = try_recv(transport.fd, min(max(available, 1), RECEIVE_BYTES_MAX))
-                if data is not None:
-                    self.accept_item(data if data else None)
-                elif events & POLL_END:
-                    self.readiness = 0
-        except (OSError, MemoryError) as exc:
-            self.accept_item(exc)
-        if self.readiness and not self.ended and not transport.paused and not transport.closing:
-            self.nudge()
-        return 0
-
-    cdef int receive_into_protocol(self, int available, uint32_t events) except -1:
-        cdef StreamTransport transport = self.transport
-        cdef Py_ssize_t count
-        target = transport.protocol_buffer()
-        if target is None:
-            return 0
-        count = try_recv_into(transport.fd, target)
-        if count < 0:
-            self.readiness = 0
-        elif count == 0:
-            self.accept_item(None)
-        else:
-            if count < available:
-                self.readiness |= events
-            transport.buffer_updated(count)
-        return 0
-
-
-@cython.final
-cdef class Send(Operation):
-    """What a transport sends by: a queue, of which the front is in flight."""
-
-    def __cinit__(self, StreamTransport transport):
-        self.transport = transport
-        self.loop = transport.loop
-        self.queue = deque()
-        # Only the completion tells how much of the lent bytes is gone.
-        self.settles = True
-
-    cdef int push(self, object data, Py_ssize_t offset) except -1:
-        """Queues data from offset on. What the caller may change is copied."""
-        if not PyBytes_CheckExact(data):
-            data = bytes(memoryview(data).cast("B")[offset:])
-            offset = 0
-        if offset:
-            self.head_offset = offset
-        self.queue.append(data)
-        self.queued_bytes += PyBytes_GET_SIZE(data) - offset
-        return 0
-
-    cdef int start(self) except -1:
-        """Submits the front of the queue, unless one is in flight."""
-        cdef Py_ssize_t index = 0, offset = self.head_offset
-        if in_flight(self) or not self.loop.alive():
-            return 0
-        self.lent = list(islice(self.queue, SEND_PARTS_MAX))
-        for data in self.lent:
-            self.parts[index].iov_base = PyBytes_AS_STRING(data) + offset
-            self.parts[index].iov_len = PyBytes_GET_SIZE(data) - offset
-            offset = 0
-            index += 1
-        self.message.msg_iov = self.parts
-        self.message.msg_iovlen = index
-        self.loop.submit(self)
-        return 0
-
-    cdef void prepare(self, rl_sqe *sqe) noexcept:
-        sqe.opcode = RL_OP_SENDMSG
-        sqe.fd = self.transport.fd
-        sqe.address = <uint64_t> &self.message
-        sqe.length = 1
-        # MSG_WAITALL: the kernel goes on after a short send by itself (5.19).
-        sqe.op_flags = MSG_NOSIGNAL | MSG_WAITALL
-
-    cdef int complete(self, int32_t result, uint32_t flags, object payload) except -1:
-        cdef StreamTransport transport = self.transport
-        self.lent = None
-        if transport is None:
-            return 0
-        if transport.connection_lost_count:
-            transport.finish_if_idle()
-            return 0
-        context = transport.context
-        PyContext_Enter(context)
-        try:
-            self.advance(result)
-        finally:
-            PyContext_Exit(context)
-        return 0
-
-    cdef int advance(self, int32_t result) except -1:
-        cdef StreamTransport transport = self.transport
-        if result >= 0:
-            self.drop_sent(result)
-            transport.resume_protocol_if_drained()
-        elif result != -ECANCELED and result != -EAGAIN and result != -EINTR:
-            transport.fatal_error(OSError(-result, os.strerror(-result)), "Fatal write error on socket transport")
-            return 0
-        if transport.connection_lost_count:
-            return 0
-        if self.queue:
-            return self.start()
-        if transport.closing:
-            transport.connection_lost_count += 1
-            return transport.call_connection_lost(None)
-        if transport.eof_written:
-            return transport.shut_down()
-        return 0
-
-    cdef int drop_sent(self, Py_ssize_t count) except -1:
-        cdef Py_ssize_t left
-        self.queued_bytes -= count
-        count += self.head_offset
-        self.head_offset = 0
-        while count:
-            left = PyBytes_GET_SIZE(self.queue[0])
-            if left > count:
-                self.head_offset = count
-                break
-            count -= left
-            self.queue.popleft()
-        return 0
-
-    cdef int clear(self) except -1:
-        """Forgets what is queued, and asks for the end of what is in flight."""
-        self.queue.clear()
-        self.head_offset = 0
-        self.queued_bytes = 0
-        return self.loop.cancel(self)
-
-
-cdef class StreamTransport:
+cdef class StreamTransport(Endpoint):
     """A connected stream socket, as asyncio's selector transport behaves. See asyncio.Transport."""
 
     @property
@@ -542,17 +230,23 @@ cdef class StreamTransport:
         return 0
 
     cdef object protocol_buffer(self):
-        """The protocol's next buffer; None if it gave none, which was fatal."""
         try:
             target = self.protocol.get_buffer(-1)
             if not len(target):
                 raise RuntimeError("get_buffer() returned an empty buffer")
-            return target
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as exc:
             self.fatal_error(exc, "Fatal error: protocol.get_buffer() call failed.")
             return None
+        if not is_writable(target):
+            # As socket.recv_into() says it, by which asyncio receives.
+            self.fatal_error(
+                TypeError("recv_into() argument 1 must be read-write bytes-like object, "
+                          f"not {type(target).__name__}"),
+                "Fatal read error on socket transport")
+            return None
+        return target
 
     cdef int buffer_updated(self, Py_ssize_t count) except -1:
         try:
@@ -754,11 +448,19 @@ cdef class StreamTransport:
         self.protocol_paused = True
         return self.tell_protocol(self.protocol.pause_writing, "protocol.pause_writing() failed")
 
-    cdef int resume_protocol_if_drained(self) except -1:
+    cdef int queue_drained(self) except -1:
         if not self.protocol_paused or self.send.queued_bytes > self.low_water_bytes:
             return 0
         self.protocol_paused = False
         return self.tell_protocol(self.protocol.resume_writing, "protocol.resume_writing() failed")
+
+    cdef int all_sent(self) except -1:
+        if self.closing:
+            self.connection_lost_count += 1
+            return self.call_connection_lost(None)
+        if self.eof_written:
+            return self.shut_down()
+        return 0
 
     cdef int tell_protocol(self, object method, str message) except -1:
         try:
@@ -773,6 +475,16 @@ cdef class StreamTransport:
                 "protocol": self.protocol,
             })
         return 0
+
+
+cdef bint is_writable(object target):
+    cdef Py_buffer view
+    try:
+        PyObject_GetBuffer(target, &view, PyBUF_WRITABLE)
+    except (BufferError, TypeError):
+        return False
+    PyBuffer_Release(&view)
+    return True
 
 
 cdef object address_object(sockaddr_storage *address):

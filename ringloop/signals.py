@@ -58,13 +58,11 @@ class Signals(asyncio.BaseEventLoop):
     _thread_id: int | None
     _check_closed: Callable[[], None]
     _watch_internal: Callable[[int, Callable[[], None]], Any]
-    _unwatch_internal: Callable[[Any], None]
 
     # Replaced as a whole, never changed: it may be read between any two steps of a change.
     _signal_handlers: Mapping[int, asyncio.Handle] = types.MappingProxyType({})
     _ssock: socket.socket | None = None  # both made on first need; the heart watches this end
     _csock: socket.socket | None = None  # the wake-up fd
-    _wakeup_watch: Any = None
     _holds_wakeup_fd = False  # between _begin_signals and _end_signals on the main thread
     _wakeup_fd_after = _NO_FD  # what has to stand when the run ends
     _displaced_fd = _NO_FD  # what stood when the run began and is not ours
@@ -183,9 +181,6 @@ class Signals(asyncio.BaseEventLoop):
         self._signal_handlers = types.MappingProxyType({})
         self._holds_wakeup_fd = False
         self._displaced_fd = _NO_FD
-        watch, self._wakeup_watch = self._wakeup_watch, None
-        if watch is not None:
-            self._unwatch_internal(watch)
         ssock, csock, self._ssock, self._csock = self._ssock, self._csock, None, None
         if ssock is not None and csock is not None:
             csock.close()
@@ -205,7 +200,7 @@ class Signals(asyncio.BaseEventLoop):
 
     def _watch_wakeup(self) -> None:
         assert self._ssock is not None
-        self._wakeup_watch = self._watch_internal(self._ssock.fileno(), self._read_wakeup)
+        self._watch_internal(self._ssock.fileno(), self._read_wakeup)
 
     def _lower_wakeup_fd_if_unused(self) -> None:
         if self._signal_handlers:

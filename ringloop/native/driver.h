@@ -7,7 +7,8 @@
  * `capabilities`.
  *
  * Threads: `create` may run anywhere. `enable` binds the driver to the calling thread, and from then on
- * that thread alone calls everything but `abandon` (Linux answers EEXIST to others: SINGLE_ISSUER, 6.0).
+ * that thread alone calls everything but `destroy` and `abandon` (Linux answers EEXIST to others:
+ * SINGLE_ISSUER, 6.0).
  */
 #ifndef RINGLOOP_DRIVER_H
 #define RINGLOOP_DRIVER_H
@@ -54,8 +55,7 @@ struct rl_driver_calls {
      */
     int (*enter)(rl_driver *driver, uint32_t wait_count, int64_t timeout_ns);
     /*
-     * Ends a driver with nothing in flight, on its own thread (any, before `enable`): closes its fds, frees
-     * its memory and `driver`.
+     * Ends a driver with nothing in flight, from any thread: closes its fds, frees its memory and `driver`.
      */
     void (*destroy)(rl_driver *driver);
     /*
@@ -143,6 +143,12 @@ static inline void rl_driver_consumed(rl_driver *driver)
  * timeout_ms. Returns how many are still held. Any thread, under the GIL.
  */
 int rl_driver_sweep(int timeout_ms);
+
+/*
+ * In the child after fork(): frees at once what abandoned drivers left behind. It is a copy that no kernel
+ * writes to, and its fds must go before the child closes all that it does not know and reuses their numbers.
+ */
+void rl_driver_sweep_forked(void);
 
 /* A group of provided buffers, a power of two of them up to 32768; one per driver and group number. */
 struct rl_buffers {

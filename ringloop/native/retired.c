@@ -7,8 +7,7 @@
  * a ring after its last request is gone (io_ring_ctx_free, which io_ring_exit_work calls once no request
  * holds a reference), and then the read end reports a hang-up. On Linux 6.18 that takes about 30 ms.
  *
- * Called under the GIL only, which is what guards the list. After fork() the child's copy of the list stays
- * good: its read ends hang up when the parent's rings are gone, and what it frees is its own copy.
+ * Called under the GIL only, which is what guards the list.
  */
 #include "retired.h"
 
@@ -47,11 +46,22 @@ static bool has_hung_up(const struct rl_retired *retired, int64_t deadline_ms)
     for (;;) {
         int64_t left_ms = deadline_ms - monotonic_ms();
         int ready = poll(&poll_fd, 1, left_ms > 0 ? (int)left_ms : 0);
-        if (ready > 0)
+        if (ready > 0) /* POLLNVAL, if somebody closed the fd, is no hang-up */
             return (poll_fd.revents & POLLHUP) != 0;
         /* A signal must not shorten the wait: the caller may free nothing before the answer is yes. */
         if (ready == 0 || errno != EINTR)
             return false;
+    }
+}
+
+static void free_all(struct rl_retired *first)
+{
+    while (first != NULL) {
+        struct rl_retired *retired = first;
+        first = retired->next;
+        close(retired->witness_fd);
+        retired->release(retired->argument);
+        free(retired->driver);
     }
 }
 
@@ -75,12 +85,13 @@ int rl_driver_sweep(int timeout_ms)
         }
     }
     /* Only now, with the list whole again: a release may run any code, this function included. */
-    while (free_first != NULL) {
-        struct rl_retired *retired = free_first;
-        free_first = retired->next;
-        close(retired->witness_fd);
-        retired->release(retired->argument);
-        free(retired->driver);
-    }
+    free_all(free_first);
     return held_count;
+}
+
+void rl_driver_sweep_forked(void)
+{
+    struct rl_retired *first = retired_first;
+    retired_first = NULL;
+    free_all(first);
 }

@@ -10,7 +10,7 @@ from pathlib import Path
 def run_python(
     *arguments: str, cwd: Path | None = None, env: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """Runs this interpreter, every warning an error; `env` is added to an environment without RINGLOOP_DRIVER."""
+    """Runs this interpreter, every warning an error; `env` is added to the environment."""
     plain = {name: value for name, value in os.environ.items() if name != "RINGLOOP_DRIVER"}
     return subprocess.run(
         [sys.executable, "-W", "error", *arguments],

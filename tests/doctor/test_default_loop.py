@@ -1,4 +1,4 @@
-"""`ringloop.install()`, the policy and `ringloop.run`: who gets which loop, and that nobody is warned unasked."""
+"""`ringloop.install()`, the policy and `ringloop.run`: who gets which loop; nobody is warned unasked."""
 
 import sys
 
@@ -44,18 +44,19 @@ def test_install() -> None:
 
 def test_install_where_policies_are_gone() -> None:
     # As on Python 3.16: the way by the policy is closed.
-    code = "import asyncio, ringloop, ringloop.running; ringloop.running.HAS_POLICIES = False; ringloop.install()"
+    code = """
+import asyncio, ringloop, ringloop.running
+ringloop.running.HAS_POLICIES = False
+ringloop.install()
+"""
     assert python(code + WHO_RUNS) == "ringloop.loop\n" * 3
 
 
 @has_policies
 def test_the_policy() -> None:
-    setter = (
-        "asyncio.set_event_loop_policy"
-        if sys.version_info < (3, 14)
-        else "asyncio.events._set_event_loop_policy"
-    )
-    code = f"import asyncio, ringloop; {setter}(ringloop.EventLoopPolicy())"
+    # From 3.14 on asyncio warns of the public name.
+    setter = "set_event_loop_policy" if sys.version_info < (3, 14) else "_set_event_loop_policy"
+    code = f"import asyncio, ringloop; asyncio.events.{setter}(ringloop.EventLoopPolicy())"
     assert python(code + WHO_RUNS) == "ringloop.loop\n" * 3
 
 
@@ -100,7 +101,12 @@ except AttributeError as error:
 
 
 def test_all_names_exist() -> None:
-    code = "from ringloop import *; import ringloop; assert set(ringloop.__all__) <= {*globals(), *dir(ringloop)}"
+    code = """
+from ringloop import *
+import ringloop
+assert set(ringloop.__all__) <= set(globals())
+assert set(ringloop.__all__) <= set(dir(ringloop))
+"""
     assert python(code) == ""
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import sys
+import threading
 from contextlib import closing
 
 import pytest
@@ -183,9 +184,29 @@ def test_run_until_complete_refuses_what_is_not_awaitable(same_as_asyncio, thing
     assert same_as_asyncio(scenario)[:2] == ("raised", "TypeError")
 
 
-def test_nested_run_is_refused(loop_factory, loop_name):
+@pytest.fixture
+def refuses_runs_cleanly(loop_name):
     if loop_name == "asyncio" and sys.version_info[:3] == (3, 13, 0):
         pytest.skip("a refused run_forever() forgets the running loop; mended in 3.13.1")
+
+
+@pytest.mark.usefixtures("refuses_runs_cleanly")
+def test_run_on_a_second_thread_is_refused(loop):
+    refusals = []
+
+    def elsewhere():
+        refusals.append(outcome(loop.run_forever))
+        loop.call_soon_threadsafe(loop.stop)
+
+    thread = threading.Thread(target=elsewhere)
+    loop.call_soon(thread.start)
+    loop.run_forever()
+    thread.join()
+    assert refusals == [("raised", "RuntimeError", "This event loop is already running")]
+
+
+@pytest.mark.usefixtures("refuses_runs_cleanly")
+def test_nested_run_is_refused(loop_factory):
     with closing(loop_factory()) as loop, closing(loop_factory()) as other:
         refusals, running = [], []
 

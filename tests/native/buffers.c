@@ -237,6 +237,17 @@ TEST(buffers_do_not_overlap)
     rl_buffers_free(&buffers); /* nothing is left to free */
 }
 
+/* The kernel pins the ring's pages: none of the buffers' are among them. */
+TEST(a_small_ring_shares_no_page_with_its_buffers)
+{
+    struct rl_buffers buffers;
+    uintptr_t page_bytes = (uintptr_t)sysconf(_SC_PAGESIZE);
+    CHECK_EQUAL(rl_buffers_allocate(&buffers, 1, 2, 16), 0);
+    CHECK((uintptr_t)&buffers.ring[1] / page_bytes != (uintptr_t)buffers.memory / page_bytes);
+    CHECK_EQUAL((uintptr_t)buffers.memory % page_bytes, 0);
+    rl_buffers_free(&buffers);
+}
+
 TEST(groups_that_cannot_be_are_refused)
 {
     static const uint32_t COUNTS[] = {0, 3, 12, 65535, 65536, UINT32_MAX};

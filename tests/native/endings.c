@@ -3,8 +3,10 @@
  */
 #include <pthread.h>
 #include <signal.h>
+#include <sys/time.h>
 
 #include "harness.h"
+#include "retired.h"
 
 /* ---- threads ---- */
 
@@ -275,6 +277,46 @@ TEST(many_are_abandoned_and_all_are_freed_once)
     close(event);
 }
 
+static void ignore_signal(int number)
+{
+    (void)number;
+}
+
+TEST(signals_do_not_shorten_a_sweep)
+{
+    struct sigaction action = {.sa_handler = ignore_signal};
+    struct itimerval every = {{0, 1000}, {0, 1000}}, never = {{0, 0}, {0, 0}};
+    rl_driver *driver = start_driver(8, 64);
+    CHECK_EQUAL(sigaction(SIGALRM, &action, NULL), 0);
+    CHECK_EQUAL(setitimer(ITIMER_REAL, &every, NULL), 0);
+    driver->calls->abandon(driver, count_release, &releases);
+    CHECK_EQUAL(rl_driver_sweep(10000), 0);
+    CHECK_EQUAL(setitimer(ITIMER_REAL, &never, NULL), 0);
+    CHECK_EQUAL(releases, 1);
+}
+
+/* A program may close fds that are not its own. Then the kernel's word is missing, and nothing is freed. */
+TEST(a_witness_that_somebody_closed_proves_nothing)
+{
+    int fds[2];
+    struct rl_retired *retired = calloc(1, sizeof *retired);
+    CHECK(retired != NULL);
+    CHECK_EQUAL(pipe(fds), 0);
+    *retired = (struct rl_retired){NULL, fds[0], count_release, &releases, retired};
+    rl_retire(retired);
+    CHECK_EQUAL(rl_driver_sweep(0), 1);
+    close(fds[0]);
+    CHECK_EQUAL(rl_driver_sweep(0), 1);
+    CHECK_EQUAL(releases, 0);
+    int writer = fds[1];
+    CHECK_EQUAL(pipe(fds), 0); /* takes the number again */
+    CHECK_EQUAL(fds[0], retired->witness_fd);
+    close(fds[1]);
+    close(writer);
+    sweep_all();
+    CHECK_EQUAL(releases, 1);
+}
+
 /* ---- fork ---- */
 
 /* A child that keeps what it inherited until its end of `line` is closed here. */
@@ -389,7 +431,7 @@ static void sweep_in_child(void *argument)
     CHECK_EQUAL(rl_driver_sweep(10000), *(int *)argument);
 }
 
-/* The child's list is a copy: what it frees is its own. */
+/* The child's list is a copy, and so is what it frees. */
 TEST(a_forked_child_may_sweep_what_its_parent_abandoned)
 {
     int held = 0;
@@ -399,4 +441,28 @@ TEST(a_forked_child_may_sweep_what_its_parent_abandoned)
     CHECK_EQUAL(releases, 0);
     sweep_all();
     CHECK_EQUAL(releases, 1);
+}
+
+static void sweep_forked(rl_driver *driver)
+{
+    int fds_before = count_fds();
+    driver->calls->forked(driver);
+    rl_driver_sweep_forked();
+    CHECK_EQUAL(releases, 1);
+    CHECK_EQUAL(count_fds(), fds_before - 3);
+    CHECK_EQUAL(rl_driver_sweep(0), 0);
+}
+
+TEST(a_forked_child_lets_go_at_once_of_what_its_parent_abandoned)
+{
+    rl_driver *other = start_driver(8, 64), *abandoned = start_driver(8, 64);
+    struct sibling holder = fork_sibling(abandoned, keep); /* so that it is held for long */
+    abandoned->calls->abandon(abandoned, count_release, &releases);
+    struct sibling sibling = fork_sibling(other, sweep_forked);
+    end_sibling(sibling);
+    CHECK_EQUAL(rl_driver_sweep(0), 1);
+    end_sibling(holder);
+    sweep_all();
+    CHECK_EQUAL(releases, 1);
+    other->calls->destroy(other);
 }

@@ -17,6 +17,7 @@ static struct {               /* a kernel */
     uint32_t memory_bytes;    /* room for a ring; 0: as much as here */
     bool has_workers_limit;
     int refused_opcode; /* of io_uring_register; -1: none */
+    int lacked_opcode;  /* of an entry, as a kernel built without it tells; -1: none */
 } kernel;
 
 static struct { /* what was asked of it */
@@ -61,6 +62,8 @@ static int rl_sys_register(int fd, uint32_t opcode, void *argument, uint32_t cou
     if ((int)opcode == kernel.refused_opcode)
         return -EPERM;
     long result = syscall(RL_SYSCALL_REGISTER, fd, opcode, argument, count);
+    if (opcode == RL_REGISTER_PROBE && kernel.lacked_opcode >= 0)
+        ((struct rl_probe *)argument)->ops[kernel.lacked_opcode].flags = 0;
     return result < 0 ? -errno : (int)result;
 }
 
@@ -85,7 +88,7 @@ static void become_kernel(uint32_t flags)
     kernel.features_hidden = 0;
     kernel.memory_bytes = 0;
     kernel.has_workers_limit = true;
-    kernel.refused_opcode = -1;
+    kernel.refused_opcode = kernel.lacked_opcode = -1;
     setup_count = 0;
 }
 
@@ -129,6 +132,14 @@ TEST(a_new_kernel_gives_all_at_the_first_trial)
 TEST(linux_6_1_keeps_its_array)
 {
     expect(FLAGS_6_1, FLAGS_6_1 & ~(uint32_t)RL_SETUP_COOP_TASKRUN, CAPABILITIES_6_0, 2);
+}
+
+/* The array that then is behind the completions can begin on the last page that these take. */
+TEST(linux_6_1_has_its_array_mapped_whole)
+{
+    become_kernel(FLAGS_6_1);
+    for (uint32_t entries = 1; entries <= 4096; entries *= 2)
+        use(make_driver(entries, entries));
 }
 
 TEST(linux_6_0_runs_task_work_cooperatively)
@@ -182,6 +193,16 @@ TEST(linux_5_14_does_not_bound_its_workers)
     become_kernel(FLAGS_5_10);
     kernel.has_workers_limit = false;
     use(make_driver(8, 64));
+}
+
+TEST(an_opcode_that_the_kernel_was_built_without_is_not_there)
+{
+    become_kernel(UINT32_MAX);
+    kernel.lacked_opcode = RL_OP_STATX;
+    rl_driver *driver = make_driver(8, 64);
+    CHECK_EQUAL(driver->calls->has_opcode(driver, RL_OP_STATX), 0);
+    CHECK_EQUAL(driver->calls->has_opcode(driver, RL_OP_CLOSE), 1);
+    driver->calls->destroy(driver);
 }
 
 static void expect_failure(enum rl_ring_cause cause, int error, const char *call)

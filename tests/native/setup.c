@@ -53,7 +53,25 @@ TEST(a_ring_reports_what_it_got)
     CHECK_EQUAL(driver->features & needed, needed);
     CHECK(driver->setup_flags & RL_SETUP_R_DISABLED);
     CHECK(driver->fd >= 0);
-    CHECK_EQUAL(fcntl(driver->fd, F_GETFD), FD_CLOEXEC);
+    driver->calls->destroy(driver);
+}
+
+TEST(a_ring_has_no_fd_that_a_program_would_inherit)
+{
+    enum { FDS = 64 };
+    bool before[FDS];
+    int added = 0;
+    for (int fd = 0; fd < FDS; fd++)
+        before[fd] = fcntl(fd, F_GETFD) >= 0;
+    rl_driver *driver = start_driver(8, 64);
+    for (int fd = 0; fd < FDS; fd++) {
+        int flags = fcntl(fd, F_GETFD);
+        if (before[fd] || flags < 0)
+            continue;
+        CHECK_EQUAL(flags, FD_CLOEXEC);
+        added++;
+    }
+    CHECK_EQUAL(added, 2);
     driver->calls->destroy(driver);
 }
 
@@ -66,7 +84,7 @@ TEST(the_probe_runs_a_nop_and_leaves_nothing)
     }
 }
 
-/* Kernel threads for requests that block are bounded: RL_REGISTER_IOWQ_MAX_WORKERS tells the limits it had. */
+/* The kernel's threads for requests that block: the call that bounds them tells the bounds it had. */
 TEST(workers_are_bounded)
 {
     uint32_t limits[2] = {0, 0}; /* 0: leave it */

@@ -7,13 +7,20 @@ from typing import Any
 
 import pytest
 
-_ADDRESS = re.compile(r"0x[0-9a-fA-F]+")
-_OUR_LINE = re.compile(r"(\.py:)\d+")
+# In this order: what differs between two loops or two runs, and what stands for it.
+_VARYING = [
+    (re.compile(r"0x[0-9a-fA-F]+"), "0x"),
+    (re.compile(r"[^\s\"]*/(asyncio|ringloop)/\w+\.py"), "<loop's module>"),
+    (re.compile(r"(\.py:|line |module>:)\d+"), r"\1N"),
+    (re.compile(r"when=[-\d.e+]+"), "when=N"),
+]
+_STACK = re.compile(r"(Object created at \(most recent call last\):\n)(  File .*\n    .*\n)*?(  File .*\n    .*)(?=\n\S|$)")
 
 
 def normalised(text: str, loop: asyncio.AbstractEventLoop | None = None) -> str:
-    """`text` without addresses and line numbers, and with the name of `loop`'s class replaced by `Loop`."""
-    text = _OUR_LINE.sub(r"\1N", _ADDRESS.sub("0x", text))
+    """`text` without addresses, line numbers, times and the loop's own paths; `loop`'s class is called `Loop`."""
+    for pattern, replacement in _VARYING:
+        text = pattern.sub(replacement, text)
     return text if loop is None else text.replace(type(loop).__name__, "Loop")
 
 
@@ -27,11 +34,20 @@ def outcome(call: Callable[..., Any], *args: Any, **keywords: Any) -> tuple[str,
 
 
 def take_log(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str, str]]:
-    """What asyncio's logger was told since the last call: (level, message, exception's type or ''), normalised."""
+    """What asyncio's logger was told since the last call: (level, message, exception's type or ''), normalised.
+
+    Of a source traceback only the innermost frame is kept, and of that no text if it is the loop's: asyncio itself
+    takes part of the ten frames that it remembers.
+    """
     taken = []
     for record in caplog.records:
         if record.name == "asyncio":
             error = record.exc_info[0].__name__ if record.exc_info and record.exc_info[0] else ""
-            taken.append((record.levelname, normalised(record.getMessage()), error))
+            message = _STACK.sub(lambda match: match[1] + _innermost(match[3]), record.getMessage())
+            taken.append((record.levelname, normalised(message), error))
     caplog.clear()
     return taken
+
+
+def _innermost(frame: str) -> str:
+    return frame.split(",")[0] if normalised(frame).startswith('  File "<loop') else frame

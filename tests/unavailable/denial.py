@@ -2,8 +2,8 @@
 
     python denial.py CALL=ERRNO … -- PROGRAM ARGUMENT …
 
-Installs a seccomp filter and becomes the program: the filter stays over exec, and everything else is permitted.
-`run_denied` does so in a child process. Knows x86-64 and aarch64, where the calls below have the same numbers.
+Installs a seccomp filter and becomes the program: the filter stays over exec, and all else is permitted.
+`run_denied` does so in a child process. Knows x86-64 and aarch64, where the calls have the same numbers.
 """
 
 import ctypes

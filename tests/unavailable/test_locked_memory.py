@@ -1,10 +1,6 @@
 """Where a user may lock no memory: either the kernel does not count rings, or the error says so."""
 
-import ctypes
 import json
-import os
-
-import pytest
 
 from unavailable.denial import CALLS, run_denied
 

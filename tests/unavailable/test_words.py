@@ -23,6 +23,8 @@ PLAIN = Facts(
 )
 FILTERED = PLAIN._replace(seccomp_mode=SECCOMP_FILTER)
 SETUP = "io_uring_setup"
+ENTER = "io_uring_enter"
+REGISTER = "io_uring_register"
 
 
 @pytest.mark.parametrize(
@@ -30,7 +32,7 @@ SETUP = "io_uring_setup"
     [
         (RingCause.FORBIDDEN, errno.EPERM, SETUP, FILTERED, "seccomp", "Seccomp: 2", "--security-opt"),
         (RingCause.NOT_BUILT_IN, errno.ENOSYS, SETUP, FILTERED, "seccomp", "Seccomp: 2", "--security-opt"),
-        (RingCause.ENTER_REFUSED, errno.EPERM, "io_uring_enter", FILTERED, "seccomp", "Seccomp: 2", "seccomp"),
+        (RingCause.ENTER_REFUSED, errno.EPERM, ENTER, FILTERED, "seccomp", "Seccomp: 2", "seccomp"),
         (
             RingCause.FORBIDDEN, errno.EPERM, SETUP, FILTERED._replace(io_uring_disabled=2),
             "sysctl", "io_uring_disabled is 2", "sysctl -w kernel.io_uring_disabled=0",
@@ -60,9 +62,9 @@ SETUP = "io_uring_setup"
             RingCause.NO_MEMORY, errno.ENOMEM, SETUP, PLAIN._replace(memlock_bytes=resource.RLIM_INFINITY),
             "memory", "does not apply", "memory.max",
         ),
-        (RingCause.NO_FD, errno.EMFILE, SETUP, PLAIN, "file descriptors", "RLIMIT_NOFILE is 1024", "ulimit -n"),
+        (RingCause.NO_FD, errno.EMFILE, SETUP, PLAIN, "file descriptors", "NOFILE is 1024", "ulimit -n"),
         (RingCause.NO_FD, errno.ENFILE, SETUP, PLAIN, "file descriptors", "ENFILE", "fs.file-max"),
-        (RingCause.REGISTER_REFUSED, errno.EPERM, "io_uring_register", PLAIN, "unknown", "no seccomp", "strace"),
+        (RingCause.REGISTER_REFUSED, errno.EPERM, REGISTER, PLAIN, "unknown", "no seccomp", "strace"),
         (RingCause.OTHER, errno.EIO, "mmap", PLAIN, "unknown", "mmap failed with EIO", "strace"),
     ],
 )  # fmt: skip

@@ -1,0 +1,80 @@
+# How a stream's bytes come and go, and what that needs of the transport. See _transfer.pyx.
+
+from libc.stdint cimport int32_t, uint32_t
+
+from ringloop._core cimport Operation, rl_sqe
+from ringloop._sock cimport Sockets
+
+
+cdef extern from "<sys/uio.h>" nogil:
+    ctypedef struct iovec "struct iovec":
+        void *iov_base
+        size_t iov_len
+
+cdef extern from "<sys/socket.h>" nogil:
+    ctypedef struct msghdr "struct msghdr":
+        iovec *msg_iov
+        size_t msg_iovlen
+
+cdef enum:
+    SEND_PARTS_MAX = 64
+
+
+cdef class Endpoint:
+    cdef Sockets loop
+    cdef int fd                        # the transport's, or its socket object's; -1 once closed
+    cdef object context                # that the protocol's callbacks for received data run in
+    cdef Receive receive
+    cdef Send send
+    cdef bint buffered                 # the protocol is a BufferedProtocol
+    cdef bint closing                  # no data is delivered any more
+    cdef bint paused
+    cdef bint eof_written
+    cdef int connection_lost_count     # as asyncio's _conn_lost: connection_lost is due, and writes since
+
+    cdef int data_received(self, object data) except -1
+    cdef int eof_received(self) except -1
+    cdef object protocol_buffer(self)
+    cdef int buffer_updated(self, Py_ssize_t count) except -1
+    cdef int queue_drained(self) except -1
+    cdef int all_sent(self) except -1
+    cdef int fatal_error(self, object exc, str message) except -1
+    cdef int finish_if_idle(self) except -1
+
+
+cdef class Receive(Operation):
+    cdef Endpoint transport     # None once the transport is finished
+    cdef list pending                  # chunks (bytes), the end (None) or an error, not yet delivered
+    cdef uint32_t readiness            # poll events that came while the protocol did not want any
+    cdef bint large                    # to be armed by readiness, not as multishot receive
+    cdef bint armed_large              # what is armed now
+    cdef bint ended                    # the stream's end or an error was seen: never armed again
+    cdef bint nudged                   # a completion of our own is in the ready queue
+    cdef int small_in_a_row
+
+    cdef int arm(self) except -1
+    cdef int nudge(self) except -1
+    cdef int advance(self, int32_t result, uint32_t flags, object payload) except -1
+    cdef int accept_item(self, object item) except -1
+    cdef int deliver_pending(self) except -1
+    cdef int read_ready(self, uint32_t events) except -1
+    cdef int receive_into_protocol(self, int available, uint32_t events) except -1
+
+
+cdef class Send(Operation):
+    cdef Endpoint transport
+    cdef object queue                  # deque of bytes not yet taken by the kernel, nor in flight's end seen
+    cdef Py_ssize_t head_offset        # of the first: how much of it is gone
+    cdef Py_ssize_t queued_bytes
+    cdef list lent                     # what the kernel reads from now
+    cdef iovec parts[SEND_PARTS_MAX]
+    cdef msghdr message
+
+    cdef int start(self) except -1
+    cdef int push(self, object data, Py_ssize_t offset) except -1
+    cdef int advance(self, int32_t result) except -1
+    cdef int drop_sent(self, Py_ssize_t count) except -1
+    cdef int clear(self) except -1
+
+
+cdef bint in_flight(Operation operation) noexcept

@@ -1,0 +1,363 @@
+"""How a stream's bytes come and go: at most one receive and one send in flight per transport.
+
+Receiving adapts to the connection. Small messages come by multishot receive into provided buffers, copied into
+`bytes` as their completions are collected, so that a few buffers serve all connections and stay in the cache.
+A connection that fills whole buffers is armed by readiness instead, and the kernel writes straight into the very
+object that is delivered, of the size that is there. Measured: for small messages the first needs fewer system
+calls, for large ones it moves each byte twice.
+
+Sending: what the transport could not send at once is queued; one send is in flight, and everything else is
+coalesced behind it. The operation holds what the kernel reads from until its completion.
+"""
+
+import collections
+import os
+from itertools import islice
+
+cimport cython
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SIZE
+from cpython.exc cimport PyErr_Clear
+from cpython.object cimport PyObject
+from libc.errno cimport EAGAIN, EINTR, ENOBUFS
+from libc.stdint cimport int32_t, uint16_t, uint32_t, uint64_t
+
+from ringloop._core cimport (
+    OPERATION_CANCELLING, OPERATION_SUBMITTED, RL_CAN_RECV_MULTISHOT, RL_CQE_BUFFER, RL_CQE_BUFFER_SHIFT,
+    RL_OP_POLL_ADD, RL_OP_RECV, RL_OP_SENDMSG, RL_POLL_MULTISHOT, RL_RECV_MULTISHOT, RL_SQE_BUFFER_SELECT,
+    Operation, rl_buffers_address, rl_buffers_recycle, rl_sqe,
+)
+from ringloop._handles cimport PyContext_Enter, PyContext_Exit
+from ringloop._sock cimport try_recv, try_recv_into
+
+
+cdef extern from "<errno.h>" nogil:
+    enum: ECANCELED
+
+cdef extern from "<poll.h>" nogil:
+    enum: POLLIN, POLLERR, POLLHUP, POLLRDHUP
+
+cdef extern from "<sys/ioctl.h>" nogil:
+    int ioctl(int fd, unsigned long request, int *argument)
+    enum: FIONREAD
+
+cdef extern from "<sys/socket.h>" nogil:
+    enum: MSG_NOSIGNAL
+
+cdef extern from "Python.h":
+    PyObject *PyBytes_FromStringAndSize(const char *bytes, Py_ssize_t size)
+
+cdef enum:
+    RECEIVE_BYTES_MAX = 1024 * 1024    # one delivery is no larger: measured, more gains nothing
+    SMALL_BYTES = 2048                 # receives up to this in a row bring a connection back to provided buffers
+    SMALL_IN_A_ROW = 16
+    POLL_END = POLLHUP | POLLERR | POLLRDHUP
+    NUDGE = -2147483648                # result of a completion of our own making; no errno
+
+cdef object deque = collections.deque
+
+
+cdef bint in_flight(Operation operation) noexcept:
+    return operation.state == OPERATION_SUBMITTED or operation.state == OPERATION_CANCELLING
+
+
+cdef class Endpoint:
+    """What receiving and sending need of a transport. Errors of the protocol are the transport's to handle."""
+
+    cdef int data_received(self, object data) except -1:
+        """Delivers bytes."""
+        raise NotImplementedError
+
+    cdef int eof_received(self) except -1:
+        """Delivers the end of the stream."""
+        raise NotImplementedError
+
+    cdef object protocol_buffer(self):
+        """The BufferedProtocol's next buffer; None if it gave none, which was fatal."""
+        raise NotImplementedError
+
+    cdef int buffer_updated(self, Py_ssize_t count) except -1:
+        """Tells a BufferedProtocol of bytes in its buffer."""
+        raise NotImplementedError
+
+    cdef int queue_drained(self) except -1:
+        """The queue of what is to be sent became shorter."""
+        raise NotImplementedError
+
+    cdef int all_sent(self) except -1:
+        """The queue became empty."""
+        raise NotImplementedError
+
+    cdef int fatal_error(self, object exc, str message) except -1:
+        """Ends the connection with an error."""
+        raise NotImplementedError
+
+    cdef int finish_if_idle(self) except -1:
+        """An operation of a connection that is at its end left the kernel."""
+        raise NotImplementedError
+
+
+@cython.final
+cdef class Receive(Operation):
+    """What a transport receives by, in one of two ways at a time."""
+
+    def __cinit__(self, Endpoint transport):
+        self.transport = transport
+        self.loop = transport.loop
+        self.pending = []
+        self.large = not self.loop.driver.capabilities & RL_CAN_RECV_MULTISHOT
+
+    cdef void prepare(self, rl_sqe *sqe) noexcept:
+        self.armed_large = self.large
+        sqe.fd = self.transport.fd
+        if self.large:
+            sqe.opcode = RL_OP_POLL_ADD
+            sqe.length = RL_POLL_MULTISHOT
+            sqe.op_flags = POLLIN | POLLRDHUP
+        else:
+            sqe.opcode = RL_OP_RECV
+            sqe.flags = RL_SQE_BUFFER_SELECT
+            sqe.ioprio = RL_RECV_MULTISHOT
+            sqe.buffer_group = self.loop.buffers.group
+
+    cdef int arm(self) except -1:
+        if in_flight(self) or self.ended:
+            return 0
+        if not self.large:
+            self.loop.need_buffers()
+        self.loop.submit(self)
+        return 0
+
+    cdef PyObject *collect(self, int32_t result, uint32_t flags) noexcept:
+        cdef PyObject *data = NULL
+        cdef uint16_t buffer_id
+        if flags & RL_CQE_BUFFER:
+            buffer_id = flags >> RL_CQE_BUFFER_SHIFT
+            data = PyBytes_FromStringAndSize(
+                <char *> rl_buffers_address(self.loop.buffers, buffer_id), max(result, 0))
+            if data == NULL:
+                PyErr_Clear()
+            rl_buffers_recycle(self.loop.buffers, buffer_id)
+        return data
+
+    cdef int complete(self, int32_t result, uint32_t flags, object payload) except -1:
+        cdef Endpoint transport = self.transport
+        if transport is None:
+            return 0
+        if transport.closing:
+            if result == NUDGE:
+                self.nudged = False
+            transport.finish_if_idle()
+            return 0
+        context = transport.context
+        PyContext_Enter(context)
+        try:
+            self.advance(result, flags, payload)
+        finally:
+            PyContext_Exit(context)
+        return 0
+
+    cdef int advance(self, int32_t result, uint32_t flags, object payload) except -1:
+        """Told apart by what they carry: after a change of the way, completions of both may be queued."""
+        cdef Endpoint transport = self.transport
+        if result == NUDGE:
+            self.nudged = False
+            self.deliver_pending()
+        elif flags & RL_CQE_BUFFER and result > 0:
+            if <uint32_t> result == self.loop.buffers.buffer_bytes:
+                self.large = True
+            self.accept_item(MemoryError() if payload is None else payload)
+            if self.state == OPERATION_SUBMITTED and not self.armed_large and (self.large or self.pending):
+                self.loop.cancel(self)
+        elif result > 0:
+            self.readiness |= result
+            if not transport.paused and not self.pending:
+                self.read_ready(self.readiness)
+        elif result == 0:
+            self.accept_item(None)
+        elif result != -ECANCELED and result != -ENOBUFS and result != -EINTR and result != -EAGAIN:
+            self.accept_item(OSError(-result, os.strerror(-result)))
+        # Also after ENOBUFS: all buffers went back as their completions were collected.
+        if not transport.closing and not transport.paused and not self.pending and self.loop.alive():
+            self.arm()
+        return 0
+
+    cdef int nudge(self) except -1:
+        """Goes on in the ready queue's next turn, for fairness to others."""
+        if not self.nudged:
+            self.loop.push_completion(self, NUDGE)
+            self.nudged = True
+        return 0
+
+    cdef int accept_item(self, object item) except -1:
+        if self.transport.paused or self.pending:
+            self.pending.append(item)
+            return 0
+        if type(item) is bytes:
+            return self.transport.data_received(item)
+        self.ended = True
+        if item is None:
+            return self.transport.eof_received()
+        return self.transport.fatal_error(item, "Fatal read error on socket transport")
+
+    cdef int deliver_pending(self) except -1:
+        cdef Endpoint transport = self.transport
+        while self.pending and not transport.paused and not transport.closing:
+            # A protocol that takes only a part puts the rest in front again.
+            item = self.pending.pop(0)
+            rest = self.pending
+            self.pending = []
+            self.accept_item(item)
+            self.pending.extend(rest)
+        if self.readiness and not self.pending and not transport.paused and not transport.closing:
+            self.read_ready(self.readiness)
+        return 0
+
+    cdef int read_ready(self, uint32_t events) except -1:
+        """Receives what is there, once. If there is more, a nudge goes on with it."""
+        cdef Endpoint transport = self.transport
+        cdef int available = 0
+        self.readiness = 0
+        if ioctl(transport.fd, FIONREAD, &available) < 0:
+            available = RECEIVE_BYTES_MAX
+        if available == 0 and not events & POLL_END:
+            # Told before: an edge for bytes that the last receive took already.
+            return 0
+        if available > SMALL_BYTES:
+            self.small_in_a_row = 0
+        else:
+            self.small_in_a_row += 1
+            if self.small_in_a_row == SMALL_IN_A_ROW and self.loop.driver.capabilities & RL_CAN_RECV_MULTISHOT:
+                self.large = False
+                self.loop.cancel(self)
+        if available > RECEIVE_BYTES_MAX or events & POLL_END:
+            # No further edge will tell of what is left.
+            self.readiness = events
+        try:
+            if transport.buffered:
+                self.receive_into_protocol(available, events)
+            else:
+                data = try_recv(transport.fd, min(max(available, 1), RECEIVE_BYTES_MAX))
+                if data is not None:
+                    self.accept_item(data if data else None)
+                elif events & POLL_END:
+                    self.readiness = 0
+        except (OSError, MemoryError) as exc:
+            self.accept_item(exc)
+        if self.readiness and not self.ended and not transport.paused and not transport.closing:
+            self.nudge()
+        return 0
+
+    cdef int receive_into_protocol(self, int available, uint32_t events) except -1:
+        cdef Endpoint transport = self.transport
+        cdef Py_ssize_t count
+        target = transport.protocol_buffer()
+        if target is None:
+            return 0
+        count = try_recv_into(transport.fd, target)
+        if count < 0:
+            self.readiness = 0
+        elif count == 0:
+            self.accept_item(None)
+        else:
+            if count < available:
+                self.readiness |= events
+            transport.buffer_updated(count)
+        return 0
+
+
+@cython.final
+cdef class Send(Operation):
+    """What a transport sends by: a queue, of which the front is in flight."""
+
+    def __cinit__(self, Endpoint transport):
+        self.transport = transport
+        self.loop = transport.loop
+        self.queue = deque()
+        # Only the completion tells how much of the lent bytes is gone.
+        self.settles = True
+
+    cdef int push(self, object data, Py_ssize_t offset) except -1:
+        """Queues data from offset on. What the caller may change is copied."""
+        if not PyBytes_CheckExact(data):
+            data = bytes(memoryview(data).cast("B")[offset:])
+            offset = 0
+        if offset:
+            self.head_offset = offset
+        self.queue.append(data)
+        self.queued_bytes += PyBytes_GET_SIZE(data) - offset
+        return 0
+
+    cdef int start(self) except -1:
+        """Submits the front of the queue, unless one is in flight."""
+        cdef Py_ssize_t index = 0, offset = self.head_offset
+        if in_flight(self) or not self.loop.alive():
+            return 0
+        self.lent = list(islice(self.queue, SEND_PARTS_MAX))
+        for data in self.lent:
+            self.parts[index].iov_base = PyBytes_AS_STRING(data) + offset
+            self.parts[index].iov_len = PyBytes_GET_SIZE(data) - offset
+            offset = 0
+            index += 1
+        self.message.msg_iov = self.parts
+        self.message.msg_iovlen = index
+        self.loop.submit(self)
+        return 0
+
+    cdef void prepare(self, rl_sqe *sqe) noexcept:
+        sqe.opcode = RL_OP_SENDMSG
+        sqe.fd = self.transport.fd
+        sqe.address = <uint64_t> &self.message
+        sqe.length = 1
+        # No MSG_WAITALL: a short send tells the protocol early that there is room again.
+        sqe.op_flags = MSG_NOSIGNAL
+
+    cdef int complete(self, int32_t result, uint32_t flags, object payload) except -1:
+        cdef Endpoint transport = self.transport
+        self.lent = None
+        if transport is None:
+            return 0
+        if transport.connection_lost_count:
+            transport.finish_if_idle()
+            return 0
+        context = transport.context
+        PyContext_Enter(context)
+        try:
+            self.advance(result)
+        finally:
+            PyContext_Exit(context)
+        return 0
+
+    cdef int advance(self, int32_t result) except -1:
+        cdef Endpoint transport = self.transport
+        if result >= 0:
+            self.drop_sent(result)
+            transport.queue_drained()
+        elif result != -ECANCELED and result != -EAGAIN and result != -EINTR:
+            transport.fatal_error(OSError(-result, os.strerror(-result)), "Fatal write error on socket transport")
+            return 0
+        if transport.connection_lost_count:
+            return 0
+        if self.queue:
+            return self.start()
+        return transport.all_sent()
+
+    cdef int drop_sent(self, Py_ssize_t count) except -1:
+        cdef Py_ssize_t left
+        self.queued_bytes -= count
+        count += self.head_offset
+        self.head_offset = 0
+        while count:
+            left = PyBytes_GET_SIZE(self.queue[0])
+            if left > count:
+                self.head_offset = count
+                break
+            count -= left
+            self.queue.popleft()
+        return 0
+
+    cdef int clear(self) except -1:
+        """Forgets what is queued, and asks for the end of what is in flight."""
+        self.queue.clear()
+        self.head_offset = 0
+        self.queued_bytes = 0
+        return self.loop.cancel(self)
