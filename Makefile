@@ -1,4 +1,5 @@
-# Everything that a person repeats. Each target makes .venv, installs what it needs and builds, if that is not done yet.
+# Everything that a person repeats. Each target makes .venv, installs what it needs and builds, where that is not
+# done yet.
 #   PYTHON=python3.14   another interpreter, with a virtual environment of its own (.venv-3.14)
 #   ARGS="…"            passed on to what the target runs
 
@@ -8,7 +9,7 @@ export PYTHON
 
 develop = @bash tools/develop
 # A ring is charged to its user: more processes than these could exhaust an ordinary user's locked memory.
-workers = -n auto --maxprocesses 4 --dist loadgroup
+workers = -n auto --maxprocesses 4 --max-worker-restart 1 --dist loadgroup
 
 .PHONY: build run test debug-test test-all bench lint format clean distclean help
 

@@ -16,10 +16,10 @@ cdef class Accept(Operation):
     cdef object server
     cdef bint ended
     cdef bint many                     # multishot: armed until it ends
-    cdef object context
+    cdef object context                # the server's; each connection gets a copy
 
-    cdef int advance(self, int32_t result) except -1
-    cdef int accepted(self, int fd) except -1
+    cdef int advance(self, int32_t result, object context) except -1
+    cdef int accepted(self, int fd, object context) except -1
     cdef int refused(self, int error) except -1
     cdef int end(self) except -1
 

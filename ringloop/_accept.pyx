@@ -15,7 +15,7 @@ from posix.unistd cimport close
 from ringloop._core cimport (
     OPERATION_DONE, RL_ACCEPT_MULTISHOT, RL_CAN_ACCEPT_MULTISHOT, RL_OP_ACCEPT, Operation, rl_sqe,
 )
-from ringloop._handles cimport PyContext_CopyCurrent, PyContext_Enter, PyContext_Exit
+from ringloop._callbacks cimport PyContext_Copy, PyContext_CopyCurrent, PyContext_Enter, PyContext_Exit
 from ringloop._sock cimport Sockets
 from ringloop._stream cimport accepted_transport, socket_transport
 
@@ -33,7 +33,7 @@ cdef object TransportSocket = trsock.TransportSocket
 cdef class Accept(Operation):
     """Makes a transport of every connection that comes to a listening socket."""
 
-    def __cinit__(self, Streams loop, sock, protocol_factory, server):
+    def __cinit__(self, Streams loop, sock, protocol_factory, server, context):
         self.loop = loop
         self.sock = sock
         self.fd = sock.fileno()
@@ -43,7 +43,7 @@ cdef class Accept(Operation):
         self.protocol_factory = protocol_factory
         self.server = server
         self.many = loop.driver.capabilities & RL_CAN_ACCEPT_MULTISHOT != 0
-        self.context = PyContext_CopyCurrent()
+        self.context = PyContext_CopyCurrent() if context is None else context
 
     cdef void prepare(self, rl_sqe *sqe) noexcept:
         sqe.opcode = RL_OP_ACCEPT
@@ -56,11 +56,13 @@ cdef class Accept(Operation):
         if self.ended:
             self.discard(result, flags)
             return 0
-        PyContext_Enter(self.context)
+        # Each connection has a context of its own, in which the protocol is made and called.
+        context = PyContext_Copy(self.context)
+        PyContext_Enter(context)
         try:
-            self.advance(result)
+            self.advance(result, context)
         finally:
-            PyContext_Exit(self.context)
+            PyContext_Exit(context)
         return 0
 
     cdef void discard(self, int32_t result, uint32_t flags) noexcept:
@@ -68,16 +70,16 @@ cdef class Accept(Operation):
         if result >= 0:
             close(result)
 
-    cdef int advance(self, int32_t result) except -1:
+    cdef int advance(self, int32_t result, object context) except -1:
         if result >= 0:
-            self.accepted(result)
+            self.accepted(result, context)
         elif result not in (-ECONNABORTED, -EAGAIN, -EINTR, -ECANCELED):
             self.refused(-result)
         if not self.ended and self.state == OPERATION_DONE and self.loop.alive():
             self.loop.submit(self)
         return 0
 
-    cdef int accepted(self, int fd) except -1:
+    cdef int accepted(self, int fd, object context) except -1:
         cdef Streams loop = <Streams> self.loop
         try:
             protocol = self.protocol_factory()
@@ -92,7 +94,8 @@ cdef class Accept(Operation):
                     "exception": exc,
                 })
             return 0
-        accepted_transport(loop, fd, self.family, self.kind, self.ip_protocol, protocol, self.server)
+        accepted_transport(
+            loop, fd, self.family, self.kind, self.ip_protocol, protocol, self.server, context)
         return 0
 
     cdef int refused(self, int error) except -1:
@@ -132,7 +135,7 @@ cdef class Accept(Operation):
 
 
 cdef class Streams(Sockets):
-    """The loop's methods that make transports and accept connections, as asyncio's selector loop names them."""
+    """The loop's methods that make transports and accept, named as those of asyncio's selector loop."""
 
     def __cinit__(self, *args, **kwargs):
         self.accepts = {}
@@ -141,15 +144,17 @@ cdef class Streams(Sockets):
         Sockets._close_core(self)
         self.accepts.clear()
 
-    def _make_socket_transport(self, sock, protocol, waiter=None, *, extra=None, server=None):
-        return socket_transport(self, sock, protocol, waiter, extra, server)
+    def _make_socket_transport(
+        self, sock, protocol, waiter=None, *, extra=None, server=None, context=None
+    ):
+        return socket_transport(self, sock, protocol, waiter, extra, server, context)
 
     def _start_serving(
         self, protocol_factory, sock, sslcontext=None, server=None, backlog=100,
-        ssl_handshake_timeout=None, ssl_shutdown_timeout=None,
+        ssl_handshake_timeout=None, ssl_shutdown_timeout=None, context=None,
     ):
         sock.listen(backlog)
-        cdef Accept accept = Accept(self, sock, protocol_factory, server)
+        cdef Accept accept = Accept(self, sock, protocol_factory, server, context)
         self.accepts[accept.fd] = accept
         self.submit(accept)
 

@@ -3,28 +3,11 @@
 from cpython.object cimport PyObject
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
-from ringloop._handles cimport Handle, TimerHandle, rl_timers
+from ringloop._callbacks cimport Callbacks, Handle, rl_ready_entry
 
 
 cdef extern from "ensure.h" nogil:
     void ENSURE(bint condition)
-
-cdef extern from "ready.h" nogil:
-    ctypedef enum rl_ready_kind "enum rl_ready_kind":
-        RL_READY_HANDLE
-        RL_READY_COMPLETION
-    ctypedef struct rl_ready_entry "struct rl_ready_entry":
-        void *object
-        void *payload
-        int32_t result
-        uint32_t flags
-        rl_ready_kind kind
-    ctypedef struct rl_ready_queue "struct rl_ready_queue":
-        uint32_t count
-    bint rl_ready_reserve(rl_ready_queue *queue)
-    void rl_ready_push(rl_ready_queue *queue, rl_ready_entry entry)
-    rl_ready_entry rl_ready_pop(rl_ready_queue *queue)
-    void rl_ready_free(rl_ready_queue *queue)
 
 ctypedef void (*release_function)(void *argument) noexcept nogil
 
@@ -68,7 +51,8 @@ cdef extern from "driver.h" nogil:
         void (*abandon)(rl_driver *driver, release_function release, void *argument) noexcept nogil
         void (*forked)(rl_driver *driver) noexcept nogil
         int (*has_opcode)(rl_driver *driver, uint8_t opcode) noexcept nogil
-        int (*register_buffers)(rl_driver *driver, uint16_t group, rl_buffer *ring, uint32_t entry_count) noexcept nogil
+        int (*register_buffers)(
+            rl_driver *driver, uint16_t group, rl_buffer *ring, uint32_t entry_count) noexcept nogil
         int (*unregister_buffers)(rl_driver *driver, uint16_t group) noexcept nogil
     ctypedef struct rl_driver:
         const rl_driver_calls *calls
@@ -83,6 +67,7 @@ cdef extern from "driver.h" nogil:
     const rl_cqe *rl_driver_completion(const rl_driver *driver)
     void rl_driver_consumed(rl_driver *driver)
     int rl_driver_sweep(int timeout_ms)
+    void rl_driver_sweep_forked()
     ctypedef struct rl_buffers "struct rl_buffers":
         rl_buffer *ring
         uint32_t buffer_bytes
@@ -126,29 +111,18 @@ cdef class Watch(Operation):
     cdef int end(self) except -1
 
 
-cdef class LoopCore:
+cdef class LoopCore(Callbacks):
     cdef rl_driver *driver         # ours; NULL once closed, and in a forked child
     cdef rl_buffers *buffers       # ours, registered with the driver; NULL until a room asks
-    cdef rl_ready_queue ready
-    cdef rl_timers timers
     cdef void *first_operation     # list of operations in flight, borrowed from the references they hold
     cdef size_t in_flight
     cdef size_t settling           # how many of these have `settles`
-    cdef bint asleep               # in a wait, without the GIL: other threads must ring the bell
     cdef bint forked
     cdef bint enabled              # the driver is bound to a thread:
     cdef unsigned long owner
     cdef int bell_fd               # eventfd
     cdef Watch bell
-    cdef public bint _stopping
-    cdef public bint _closed
-    cdef public bint _debug
-    cdef public object _thread_id
-    cdef public object _task_factory
-    cdef public object _current_handle
 
-    cdef int push_handle(self, Handle handle) except -1
-    cdef int ring_bell(self) except -1
     cdef rl_sqe *take_sqe(self) except NULL
     cdef int submit(self, Operation operation) except -1
     cdef int cancel(self, Operation operation) except -1
@@ -158,15 +132,12 @@ cdef class LoopCore:
     cdef rl_buffers *need_buffers(self) except NULL
     cdef bint alive(self) noexcept
 
-    cdef TimerHandle add_timer(self, object when, object callback, tuple args, object context)
     cdef void leave_flight(self, Operation operation) noexcept
     cdef int enable(self) except -1
     cdef int change_thread(self) except -1
     cdef int push_completion(self, Operation operation, int32_t result) except -1
     cdef int run_pass(self) except -1
     cdef int wait(self, int64_t timeout_ns) except -1
-    cdef int64_t until_timer_ns(self) except -2
-    cdef int fire_timers(self) except -1
     cdef int run_ready(self) except -1
     cdef int dispatch(self, rl_ready_entry *entry) except -1
     cdef int run_ready_debug(self) except -1

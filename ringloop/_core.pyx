@@ -7,7 +7,6 @@ Who may call: everything here runs on the loop's thread under the GIL, but for `
 Memory: an operation in flight is referenced by the loop until its last completion is collected.
 """
 
-import asyncio
 import atexit
 import os
 import threading
@@ -22,15 +21,14 @@ from cpython.exc cimport PyErr_CheckSignals
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF, Py_XDECREF
 from libc.errno cimport EEXIST, errno
-from libc.math cimport ceil
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
-from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 from posix.unistd cimport close, read, write
 
-from ringloop._handles cimport (
-    Handle, TimerHandle, hide_from_collector, new_handle, new_timer, rl_timer, rl_timers, rl_timers_free, rl_timers_remove,
-    run_handle, show_to_collector, trace_origin,
+from ringloop._callbacks cimport (
+    RL_READY_COMPLETION, RL_READY_HANDLE, Callbacks, Handle, PyTypeObject, new_handle, rl_ready_entry,
+    rl_ready_pop, rl_ready_push, rl_ready_reserve, rl_timer, rl_timers_remove, run_handle, show_to_collector,
+    traverseproc, visitproc,
 )
 
 
@@ -56,22 +54,16 @@ cdef extern from "ring.h" nogil:
 cdef enum:
     SQ_ENTRIES = 256
     CQ_ENTRIES = 4096
-    # Provided receive buffers are emptied as their completions are collected, so that few suffice, and few stay
-    # in the L2 cache.
+    # Provided receive buffers are emptied as their completions are collected, so that few suffice, and few
+    # stay in the L2 cache.
     BUFFER_GROUP = 1
     BUFFER_COUNT = 64
     BUFFER_BYTES = 4096
 
-# As asyncio: an epoll_wait of more than a day is cut there.
-cdef double WAIT_SECONDS_MAX = 24 * 3600.0
-cdef double CLOCK_RESOLUTION = 1e-9
 # Waiting for the kernel to let go of a ring that its own thread cannot drain; 30 ms is usual.
 cdef int RELEASE_WAIT_MS = 1000
 
 cdef object LIVE_LOOPS = weakref.WeakSet()
-cdef object Future = asyncio.Future
-cdef object Task = asyncio.Task
-cdef object base_create_task = base_events.BaseEventLoop.create_task
 
 
 cdef inline void move(Operation operation, OperationState state) noexcept:
@@ -106,7 +98,10 @@ cdef class Operation:
         """Fills the zeroed SQE, all but user_data. Again when a loop moves to another thread."""
 
     cdef PyObject *collect(self, int32_t result, uint32_t flags) noexcept:
-        """Takes what a CQE carries (a provided buffer) at once; no Python code may run. A new reference or NULL."""
+        """Takes what a CQE carries, such as a provided buffer, at once: a new reference or NULL.
+
+        No Python code may run.
+        """
         return NULL
 
     cdef int complete(self, int32_t result, uint32_t flags, object payload) except -1:
@@ -125,8 +120,8 @@ cdef class Operation:
 cdef class Watch(Operation):
     """Runs a handle whenever an fd is ready, as epoll's level-triggered readiness does.
 
-    One-shot polls, armed again after each run: a poll that finds its fd ready completes at once, which is what
-    level-triggered means; io_uring's multishot poll tells edges only.
+    One-shot polls, armed again after each run: a poll that finds its fd ready completes at once, which is
+    what level-triggered means; io_uring's multishot poll tells edges only.
     """
 
     def __cinit__(self, LoopCore loop, int fd, uint32_t events, Handle handle):
@@ -173,7 +168,7 @@ cdef rl_driver *create_driver() except NULL:
     return driver
 
 
-cdef class LoopCore:
+cdef class LoopCore(Callbacks):
     """The part of the loop that runs per callback. `ringloop.Loop` makes asyncio's interface out of it."""
 
     def __cinit__(self, *args, **kwargs):
@@ -194,8 +189,6 @@ cdef class LoopCore:
             close(self.bell_fd)
         if self.driver != NULL:
             self.driver.calls.destroy(self.driver)
-        rl_timers_free(&self.timers)
-        rl_ready_free(&self.ready)
 
     def __reduce__(self):
         raise TypeError(f"cannot pickle {type(self).__name__!r} object")
@@ -203,93 +196,9 @@ cdef class LoopCore:
     cdef bint alive(self) noexcept:
         return self.driver != NULL
 
-    # --- callbacks and timers
-
-    def time(self):
-        """Returns the loop's clock in seconds: CLOCK_MONOTONIC, as `time.monotonic()`."""
-        cdef timespec now
-        clock_gettime(CLOCK_MONOTONIC, &now)
-        return <double> now.tv_sec + <double> now.tv_nsec * 1e-9
-
-    cdef int push_handle(self, Handle handle) except -1:
-        cdef rl_ready_entry entry
-        if not rl_ready_reserve(&self.ready):
-            raise MemoryError
-        entry.object = <void *> handle
-        entry.payload = NULL
-        entry.kind = RL_READY_HANDLE
-        entry.result = 0
-        entry.flags = 0
-        Py_INCREF(handle)
-        hide_from_collector(handle)
-        rl_ready_push(&self.ready, entry)
-        return 0
-
-    def call_soon(self, callback, *args, context=None):
-        """Runs callback(*args) in the next pass, after what is queued already; returns its Handle."""
-        if self._closed:
-            self._check_closed()
-        cdef Handle handle = new_handle(self, callback, args, context)
-        if self._debug:
-            self._check_thread()
-            self._check_callback(callback, "call_soon")
-            trace_origin(handle)
-        self.push_handle(handle)
-        return handle
-
-    def call_soon_threadsafe(self, callback, *args, context=None):
-        """As `call_soon`, from any thread or signal handler. Wakes the loop if it sleeps."""
-        if self._closed:
-            self._check_closed()
-        cdef Handle handle = new_handle(self, callback, args, context)
-        if self._debug:
-            self._check_callback(callback, "call_soon_threadsafe")
-            trace_origin(handle)
-        self.push_handle(handle)
-        if self.asleep:
-            self.ring_bell()
-        return handle
-
-    def call_later(self, delay, callback, *args, context=None):
-        """Runs callback(*args) after `delay` seconds; returns its TimerHandle."""
-        if delay is None:
-            raise TypeError("delay must not be None")
-        return self.add_timer(self.time() + delay, callback, args, context)
-
-    def call_at(self, when, callback, *args, context=None):
-        """Runs callback(*args) when the loop's clock says `when`, never before; returns its TimerHandle."""
-        if when is None:
-            raise TypeError("when cannot be None")
-        return self.add_timer(when, callback, args, context)
-
-    cdef TimerHandle add_timer(self, object when, object callback, tuple args, object context):
-        if self._closed:
-            self._check_closed()
-        if self._debug:
-            self._check_thread()
-            self._check_callback(callback, "call_at")
-        cdef TimerHandle handle = new_timer(self, &self.timers, when, callback, args, context)
-        if self._debug:
-            trace_origin(handle)
-        return handle
-
-    def create_future(self):
-        """Returns a new asyncio.Future of this loop."""
-        return Future(loop=self)
-
-    def create_task(self, coro, *, name=None, context=None, **kwargs):
-        """Wraps a coroutine in an asyncio.Task; keywords as the running Python's Task takes them."""
-        if self._task_factory is None and not self._debug and not kwargs and not self._closed:
-            return Task(coro, loop=self, name=name, context=context)
-        if name is not None:
-            kwargs["name"] = name
-        if context is not None:
-            kwargs["context"] = context
-        return base_create_task(self, coro, **kwargs)
-
     # --- waking a sleeping loop from elsewhere
 
-    cdef int ring_bell(self) except -1:
+    cdef int wake(self) except -1:
         cdef uint64_t one = 1
         self.asleep = False
         if write(self.bell_fd, &one, sizeof(one)) < 0:
@@ -302,13 +211,10 @@ cdef class LoopCore:
         read(self.bell_fd, &count, sizeof(count))
 
     def _watch_internal(self, int fd, callback):
-        """Runs callback() whenever fd is readable, until `_unwatch_internal` gets what this returns."""
+        """Runs callback() whenever fd is readable, until the loop closes."""
         cdef Watch watch = Watch(self, fd, POLLIN, new_handle(self, callback, (), None))
         watch.start()
         return watch
-
-    def _unwatch_internal(self, Watch watch):
-        watch.end()
 
     # --- operations
 
@@ -377,8 +283,8 @@ cdef class LoopCore:
         if self.driver == NULL:
             self._refuse()
         if self._thread_id is not None and self._thread_id != threading.get_ident():
-            # A call from the wrong thread, which asyncio does not allow: the loop's own thread will submit it.
-            self.ring_bell()
+            # A call from the wrong thread, which asyncio does not allow: the loop's own will submit it.
+            self.wake()
             return 0
         if not self.enabled:
             self.enable()
@@ -467,6 +373,8 @@ cdef class LoopCore:
         cdef rl_driver *driver = create_driver()
         cdef rl_driver *old = self.driver
         cdef rl_buffers *buffers = self.buffers
+        cdef Operation operation
+        cdef bint cancelled
         ENSURE(self.settling == 0)
         self.collect()
         self.driver = driver
@@ -476,13 +384,12 @@ cdef class LoopCore:
         self.enable()
         if buffers != NULL:
             self.need_buffers()
-        operations = []
-        while self.first_operation != NULL:
-            operation = <Operation> self.first_operation
-            operations.append((operation, operation.state == OPERATION_CANCELLING))
+        operations = self.list_operations()
+        for item in reversed(operations):
+            operation = item
+            cancelled = operation.state == OPERATION_CANCELLING
             self.leave_flight(operation)
             Py_DECREF(operation)
-        for operation, cancelled in reversed(operations):
             if cancelled:
                 self.push_completion(operation, -ECANCELED)
             else:
@@ -548,32 +455,6 @@ cdef class LoopCore:
         if error < 0:
             raise OSError(-error, os.strerror(-error), "io_uring_enter")
         PyErr_CheckSignals()
-        return 0
-
-    cdef int64_t until_timer_ns(self) except -2:
-        # By the loop's own method: applications and tests patch the clock.
-        cdef double seconds = self.timers.nodes[0].when - <double> self.time()
-        if seconds <= 0:
-            return 0
-        if seconds > WAIT_SECONDS_MAX:
-            seconds = WAIT_SECONDS_MAX
-        return <int64_t> ceil(seconds * 1e9)
-
-    cdef int fire_timers(self) except -1:
-        cdef double end = <double> self.time() + CLOCK_RESOLUTION
-        cdef rl_ready_entry entry
-        cdef rl_timer *timer
-        entry.payload = NULL
-        entry.kind = RL_READY_HANDLE
-        entry.result = 0
-        entry.flags = 0
-        while self.timers.count and self.timers.nodes[0].when < end:
-            if not rl_ready_reserve(&self.ready):
-                raise MemoryError
-            timer = self.timers.nodes[0].timer
-            entry.object = timer.owner
-            rl_timers_remove(&self.timers, timer)
-            rl_ready_push(&self.ready, entry)
         return 0
 
     cdef int run_ready(self) except -1:
@@ -674,9 +555,9 @@ cdef class LoopCore:
         drained = not self.enabled or self.drain()
         self.driver = NULL
         self.buffers = NULL
-        for operation in self.list_operations():
-            self.leave_flight(operation)
-            Py_DECREF(operation)
+        for item in self.list_operations():
+            self.leave_flight(item)
+            Py_DECREF(item)
         if drained:
             driver.calls.destroy(driver)
             release_buffers(buffers)
@@ -748,6 +629,22 @@ cdef class LoopCore:
         return counters
 
 
+cdef traverseproc traverse_fields = (<PyTypeObject *> LoopCore).tp_traverse
+
+
+cdef int traverse(PyObject *self, visitproc visit, void *argument) noexcept:
+    """Also visits what is in flight, which the loop holds in a list of C pointers."""
+    cdef void *item = (<LoopCore> self).first_operation
+    cdef int result = traverse_fields(self, visit, argument)
+    while item != NULL and result == 0:
+        result = visit(<PyObject *> item, argument)
+        item = (<Operation> item).behind
+    return result
+
+
+(<PyTypeObject *> LoopCore).tp_traverse = traverse
+
+
 cdef object describe(object subject):
     if isinstance(subject, Operation):
         return (<Operation> subject).describe()
@@ -755,7 +652,7 @@ cdef object describe(object subject):
 
 
 def probe():
-    """Runs one no-op through a throw-away ring. Returns None, or (cause, errno, system call) of the failure."""
+    """Runs a no-op through a throw-away ring. Returns None, or (cause, errno, system call) of the failure."""
     cdef rl_ring_failure failure
     if rl_ring_probe(&failure) == 0:
         return None
@@ -763,7 +660,7 @@ def probe():
 
 
 def ring_report():
-    """Describes the ring that a loop gets here, as a dict; raises RingUnavailableError where there is none."""
+    """Describes the ring that a loop gets here, as a dict. Raises RingUnavailableError if there is none."""
     cdef rl_driver *driver = create_driver()
     try:
         return {
@@ -780,12 +677,13 @@ def ring_report():
 
 
 def _after_fork_in_child():
+    rl_driver_sweep_forked()
     for loop in list(LIVE_LOOPS):
         loop._forget_after_fork()
 
 
 def _at_exit():
-    """Drains the rings of this thread; others' memory stays: the kernel must never write into freed memory."""
+    """Drains the rings of this thread. Others' memory stays: the kernel must not write into freed memory."""
     thread = threading.get_ident()
     for loop in list(LIVE_LOOPS):
         if loop._thread_id is None and (<LoopCore> loop).owner == thread:

@@ -1,8 +1,8 @@
 """Readiness (`add_reader`, `add_writer`) and operations on sockets that are the caller's (`sock_*`).
 
-A socket of the caller may be used by him at any time, so that nothing here hands it to the kernel for a
-transfer: a non-blocking call, a one-shot poll where that would block, and the call again. So nothing can be lost,
-and a cancelled wait leaves no trace.
+The caller may use his socket at any time, so nothing here hands it to the kernel for a transfer: a
+non-blocking call, a one-shot poll where that would block, and the call again. So nothing can be lost, and a
+cancelled wait leaves no trace.
 """
 
 import os
@@ -13,7 +13,7 @@ cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING
 from cpython.object cimport PyObject
-from cpython.ref cimport Py_DECREF, Py_INCREF
+from cpython.ref cimport Py_DECREF
 from libc.errno cimport EAGAIN, errno
 from libc.stdint cimport int32_t, uint32_t
 from libc.stdlib cimport free, realloc
@@ -23,7 +23,7 @@ from posix.unistd cimport close
 from ringloop._core cimport (
     RL_OP_POLL_ADD, LoopCore, Operation, Watch, rl_sqe,
 )
-from ringloop._handles cimport Handle, new_handle, trace_origin
+from ringloop._callbacks cimport Handle, new_handle, trace_origin
 
 
 cdef extern from "<poll.h>" nogil:
@@ -75,8 +75,8 @@ cdef int fd_of(object file) except -1:
 cdef int check_pollable(int fd) except -1:
     """Raises what epoll would: PermissionError for a regular file, OSError for a bad fd.
 
-    io_uring polls anything, and answers "ready" for what cannot be polled. What is neither a socket nor a pipe is
-    shown to an epoll of its own, which alone knows.
+    io_uring polls anything, and answers "ready" for what cannot be polled. What is neither a socket nor a
+    pipe is shown to an epoll of its own, which alone knows.
     """
     cdef stat_buffer status
     cdef epoll_event event

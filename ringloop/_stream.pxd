@@ -12,7 +12,7 @@ cdef extern from "<sys/socket.h>" nogil:
 
 
 cdef class StreamTransport(Endpoint):
-    cdef object sock                   # the socket object, which then owns fd; None until somebody asks for one
+    cdef object sock                   # then the owner of fd; None until somebody asks for one
     cdef int family
     cdef int kind
     cdef int ip_protocol
@@ -43,6 +43,7 @@ cdef class StreamTransport(Endpoint):
 
 
 cdef StreamTransport accepted_transport(
-    Sockets loop, int fd, int family, int kind, int ip_protocol, object protocol, object server)
+    Sockets loop, int fd, int family, int kind, int ip_protocol, object protocol, object server,
+    object context)
 cdef StreamTransport socket_transport(
-    Sockets loop, object sock, object protocol, object waiter, object extra, object server)
+    Sockets loop, object sock, object protocol, object waiter, object extra, object server, object context)

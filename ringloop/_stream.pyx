@@ -1,7 +1,7 @@
 """Stream transports: one connected socket and its protocol, as asyncio's selector transport behaves.
 
 The transport owns its fd, and closes it after the last completion of what it has in flight: a closed fd would
-leave the connection open as long as the kernel holds a request on it, and its number could be another's by then.
+leave the connection open as long as the kernel holds a request on it, and its number could be another's then.
 Callbacks, their order, errors and texts are asyncio's.
 """
 
@@ -19,7 +19,7 @@ from libc.stdint cimport uint16_t, uint32_t
 from libc.string cimport memcpy
 from posix.unistd cimport close
 
-from ringloop._handles cimport PyContext_CopyCurrent
+from ringloop._callbacks cimport PyContext_CopyCurrent
 from ringloop._sock cimport Sockets
 from ringloop._transfer cimport Endpoint, Receive, Send, in_flight
 
@@ -104,7 +104,6 @@ cdef class StreamTransport(Endpoint):
     cdef int begin(self, object waiter) except -1:
         cdef Sockets loop = self.loop
         cdef int one = 1
-        self.context = PyContext_CopyCurrent()
         self.high_water_bytes = HIGH_WATER_BYTES
         self.low_water_bytes = HIGH_WATER_BYTES // 4
         self.receive = Receive(self)
@@ -115,7 +114,7 @@ cdef class StreamTransport(Endpoint):
         loop.claim_fd(self.fd, self)
         if self.server is not None:
             self.server._attach(self)
-        loop.call_soon(self.protocol.connection_made, self)
+        loop.call_soon(self.protocol.connection_made, self, context=self.context)
         loop.call_soon(self._start_reading)
         if waiter is not None:
             # After connection_made, and before the first data_received.
@@ -164,7 +163,7 @@ cdef class StreamTransport(Endpoint):
         self.closing = True
         self.loop.cancel(self.receive)
         self.connection_lost_count += 1
-        self.loop.call_soon(self._call_connection_lost, exc)
+        self.loop.call_soon(self._call_connection_lost, exc, context=self.context)
         return 0
 
     def _call_connection_lost(self, exc):
@@ -258,7 +257,7 @@ cdef class StreamTransport(Endpoint):
         return 0
 
     cdef int feed_buffered(self, object data) except -1:
-        """Copies data into the protocol's buffers, as many as it takes. What it does not want now stays pending."""
+        """Copies data into the protocol's buffers, as many as it takes. What it does not want yet stays."""
         cdef Py_buffer view
         cdef Py_ssize_t offset = 0, length = PyBytes_GET_SIZE(data), count
         while offset < length and not self.closing:
@@ -281,7 +280,7 @@ cdef class StreamTransport(Endpoint):
     # --- asyncio.BaseTransport and asyncio.ReadTransport
 
     def get_extra_info(self, name, default=None):
-        """Returns what is known of the connection: 'socket', 'sockname', 'peername'; `default` for the rest."""
+        """Returns what is known of the connection: 'socket', 'sockname', 'peername'; else `default`."""
         if self.extra is not None and name in self.extra:
             return self.extra[name]
         if name == "socket":
@@ -317,7 +316,7 @@ cdef class StreamTransport(Endpoint):
         self.loop.cancel(self.receive)
         if not self.send.queue:
             self.connection_lost_count += 1
-            self.loop.call_soon(self._call_connection_lost, None)
+            self.loop.call_soon(self._call_connection_lost, None, context=self.context)
 
     def abort(self):
         """Closes the connection at once; what is queued is lost."""
@@ -393,7 +392,8 @@ cdef class StreamTransport(Endpoint):
             return 0
         if count < 0:
             if error != EAGAIN:
-                return self.fatal_error(OSError(error, os.strerror(error)), "Fatal write error on socket transport")
+                exc = OSError(error, os.strerror(error))
+                return self.fatal_error(exc, "Fatal write error on socket transport")
             count = 0
         self.send.push(data, count)
         self.send.start()
@@ -502,7 +502,8 @@ cdef object address_object(sockaddr_storage *address):
 
 
 cdef StreamTransport accepted_transport(
-    Sockets loop, int fd, int family, int kind, int ip_protocol, object protocol, object server
+    Sockets loop, int fd, int family, int kind, int ip_protocol, object protocol, object server,
+    object context,
 ):
     """A transport for a connection just accepted, of which it owns the fd from now on."""
     cdef StreamTransport transport = StreamTransport.__new__(StreamTransport)
@@ -512,13 +513,14 @@ cdef StreamTransport accepted_transport(
     transport.kind = kind
     transport.ip_protocol = ip_protocol
     transport.server = server
+    transport.context = context
     transport.set_protocol(protocol)
     transport.begin(None)
     return transport
 
 
 cdef StreamTransport socket_transport(
-    Sockets loop, object sock, object protocol, object waiter, object extra, object server
+    Sockets loop, object sock, object protocol, object waiter, object extra, object server, object context
 ):
     """A transport for a connected socket object, which is closed with it."""
     cdef StreamTransport transport = StreamTransport.__new__(StreamTransport)
@@ -529,6 +531,7 @@ cdef StreamTransport socket_transport(
     transport.kind = sock.type
     transport.ip_protocol = sock.proto
     transport.server = server
+    transport.context = PyContext_CopyCurrent() if context is None else context
     transport.extra = {} if extra is None else dict(extra)
     transport.set_protocol(protocol)
     transport.begin(waiter)

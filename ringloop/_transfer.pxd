@@ -23,7 +23,7 @@ cdef enum:
 cdef class Endpoint:
     cdef Sockets loop
     cdef int fd                        # the transport's, or its socket object's; -1 once closed
-    cdef object context                # that the protocol's callbacks for received data run in
+    cdef object context                # that all of the protocol's callbacks run in, as since 3.15
     cdef Receive receive
     cdef Send send
     cdef bint buffered                 # the protocol is a BufferedProtocol

@@ -1,10 +1,10 @@
 """How a stream's bytes come and go: at most one receive and one send in flight per transport.
 
-Receiving adapts to the connection. Small messages come by multishot receive into provided buffers, copied into
-`bytes` as their completions are collected, so that a few buffers serve all connections and stay in the cache.
-A connection that fills whole buffers is armed by readiness instead, and the kernel writes straight into the very
-object that is delivered, of the size that is there. Measured: for small messages the first needs fewer system
-calls, for large ones it moves each byte twice.
+Receiving adapts to the connection. Small messages come by multishot receive into provided buffers, copied
+into `bytes` as their completions are collected, so that a few buffers serve all connections and stay in the
+cache. A connection that fills whole buffers is armed by readiness instead, and the kernel writes straight
+into the very object that is delivered, of the size that is there. Measured: for small messages the first
+needs fewer system calls, for large ones it moves each byte twice.
 
 Sending: what the transport could not send at once is queued; one send is in flight, and everything else is
 coalesced behind it. The operation holds what the kernel reads from until its completion.
@@ -26,8 +26,8 @@ from ringloop._core cimport (
     RL_OP_POLL_ADD, RL_OP_RECV, RL_OP_SENDMSG, RL_POLL_MULTISHOT, RL_RECV_MULTISHOT, RL_SQE_BUFFER_SELECT,
     Operation, rl_buffers_address, rl_buffers_recycle, rl_sqe,
 )
-from ringloop._handles cimport PyContext_Enter, PyContext_Exit
-from ringloop._sock cimport try_recv, try_recv_into
+from ringloop._callbacks cimport PyContext_Enter, PyContext_Exit
+from ringloop._sock cimport Sockets, try_recv, try_recv_into
 
 
 cdef extern from "<errno.h>" nogil:
@@ -48,8 +48,8 @@ cdef extern from "Python.h":
 
 cdef enum:
     RECEIVE_BYTES_MAX = 1024 * 1024    # one delivery is no larger: measured, more gains nothing
-    SMALL_BYTES = 2048                 # receives up to this in a row bring a connection back to provided buffers
-    SMALL_IN_A_ROW = 16
+    SMALL_BYTES = 2048                 # receives up to this, so many in a row,
+    SMALL_IN_A_ROW = 16                # bring a connection back to provided buffers
     POLL_END = POLLHUP | POLLERR | POLLRDHUP
     NUDGE = -2147483648                # result of a completion of our own making; no errno
 
@@ -60,8 +60,12 @@ cdef bint in_flight(Operation operation) noexcept:
     return operation.state == OPERATION_SUBMITTED or operation.state == OPERATION_CANCELLING
 
 
+cdef bint can_receive_small(Sockets loop) noexcept:
+    return loop.driver.capabilities & RL_CAN_RECV_MULTISHOT != 0
+
+
 cdef class Endpoint:
-    """What receiving and sending need of a transport. Errors of the protocol are the transport's to handle."""
+    """What receiving and sending need of a transport, which handles the protocol's errors."""
 
     cdef int data_received(self, object data) except -1:
         """Delivers bytes."""
@@ -104,7 +108,7 @@ cdef class Receive(Operation):
         self.transport = transport
         self.loop = transport.loop
         self.pending = []
-        self.large = not self.loop.driver.capabilities & RL_CAN_RECV_MULTISHOT
+        self.large = not can_receive_small(self.loop)
 
     cdef void prepare(self, rl_sqe *sqe) noexcept:
         self.armed_large = self.large
@@ -226,7 +230,7 @@ cdef class Receive(Operation):
             self.small_in_a_row = 0
         else:
             self.small_in_a_row += 1
-            if self.small_in_a_row == SMALL_IN_A_ROW and self.loop.driver.capabilities & RL_CAN_RECV_MULTISHOT:
+            if self.small_in_a_row == SMALL_IN_A_ROW and can_receive_small(self.loop):
                 self.large = False
                 self.loop.cancel(self)
         if available > RECEIVE_BYTES_MAX or events & POLL_END:
@@ -333,8 +337,8 @@ cdef class Send(Operation):
             self.drop_sent(result)
             transport.queue_drained()
         elif result != -ECANCELED and result != -EAGAIN and result != -EINTR:
-            transport.fatal_error(OSError(-result, os.strerror(-result)), "Fatal write error on socket transport")
-            return 0
+            exc = OSError(-result, os.strerror(-result))
+            return transport.fatal_error(exc, "Fatal write error on socket transport")
         if transport.connection_lost_count:
             return 0
         if self.queue:

@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 
 from ringloop._core import LoopCore
 from ringloop.connecting import Connecting
+from ringloop.drivers import choose_driver
 from ringloop.serving import Serving
 from ringloop.signals import Signals
 from ringloop._accept import Streams
@@ -66,12 +67,17 @@ class NotYetBuilt:
 class Loop(NotYetBuilt, Streams, Connecting, Serving, Signals, base_events.BaseEventLoop):
     """An asyncio event loop on io_uring.
 
+    `driver` is "io_uring", or None to take what the environment variable RINGLOOP_DRIVER names or what works.
+
     Raises RingUnavailableError where the kernel or its configuration refuses io_uring.
     """
 
-    def __init__(self) -> None:
-        base_events.BaseEventLoop.__init__(self)
+    def __init__(self, driver: str | None = None) -> None:
+        # Until all is there: a loop that was refused has nothing to close, and none to warn of.
+        self._closed = True
+        self.driver = choose_driver(driver)
         LoopCore.__init__(self)
+        base_events.BaseEventLoop.__init__(self)
 
     def run_forever(self) -> None:
         """Runs until `stop` is called. At most one loop runs in a thread, and a loop in one thread."""
@@ -99,17 +105,38 @@ class Loop(NotYetBuilt, Streams, Connecting, Serving, Signals, base_events.BaseE
 
         async def shutdown_default_executor(self, timeout: float | None = None) -> None:
             """Ends the default executor's threads; waits for them no longer than `timeout` seconds."""
-            shutdown = asyncio.ensure_future(super().shutdown_default_executor())
+            self._executor_shutdown_called = True
+            executor = self._default_executor
+            if executor is None:
+                return
+            ended = self.create_future()
+            thread = threading.Thread(target=self._end_executor, args=(executor, ended))
+            thread.start()
             try:
                 async with asyncio.timeout(timeout):
-                    await asyncio.shield(shutdown)
+                    await ended
             except TimeoutError:
                 warnings.warn(
                     f"The executor did not finishing joining its threads within {timeout} seconds.",
                     RuntimeWarning,
                     stacklevel=2,
                 )
-                self._default_executor.shutdown(wait=False)
+                executor.shutdown(wait=False)
+            else:
+                thread.join()
+
+        def _end_executor(self, executor: Any, ended: "asyncio.Future[None]") -> None:
+            executor.shutdown(wait=True)
+            if not self.is_closed():
+                self.call_soon_threadsafe(self._tell_executor_ended, ended)
+
+        def _tell_executor_ended(self, ended: "asyncio.Future[None]") -> None:
+            if not ended.done():
+                ended.set_result(None)
+
+    def _forget_after_fork(self) -> None:
+        LoopCore._forget_after_fork(self)
+        self._drop_signals()
 
     def close(self) -> None:
         """Closes the loop: drops what is queued, ends what is in flight, frees fds and memory.
@@ -120,6 +147,6 @@ class Loop(NotYetBuilt, Streams, Connecting, Serving, Signals, base_events.BaseE
             raise RuntimeError("Cannot close a running event loop")
         if self._closed:
             return
-        self._close_signals()
         base_events.BaseEventLoop.close(self)
         self._close_core()
+        self._close_signals()

@@ -9,7 +9,6 @@ import sys
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
-from ringloop.drivers import choose_driver
 from ringloop.loop import Loop
 
 _T = TypeVar("_T")
@@ -26,8 +25,7 @@ def new_event_loop(driver: str | None = None) -> Loop:
     Raises RingUnavailableError where the kernel refuses io_uring, with the cause and the remedy;
     NotImplementedError for "epoll", which is not built yet; ValueError for any other name.
     """
-    choose_driver(driver)
-    return Loop()
+    return Loop(driver)
 
 
 def run(

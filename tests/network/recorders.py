@@ -183,7 +183,8 @@ async def connection(
         yield transport, peer
     finally:
         peer.close()
-        transport.abort()
+        if ours.fileno() != -1:  # asyncio's abort() fails on a transport that close() has flushed and ended
+            transport.abort()
         await until_closed(ours)
 
 

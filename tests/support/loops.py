@@ -1,13 +1,12 @@
 """Which loops the behaviour tests run on. asyncio's own loop is the oracle: a test that fails there is wrong.
 
 `RINGLOOP_TEST_LOOPS` (names separated by commas) narrows the choice or adds `uvloop`, which is only for interest.
+Child processes import this as well, and so it imports little.
 """
 
 import asyncio
 import os
 from collections.abc import Callable
-
-import pytest
 
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 ORACLE = "asyncio"
@@ -44,7 +43,3 @@ def loop_names() -> list[str]:
 def new_event_loop(name: str) -> asyncio.AbstractEventLoop:
     """A new loop of the kind `name`, not watched by any fixture: for child processes and for the oracle's side."""
     return FACTORIES[name]()
-
-
-#: For what asyncio does not promise: runs where ringloop is under test.
-ringloop_only = pytest.mark.skipif("ringloop" not in loop_names(), reason="ringloop is not among the loops under test")

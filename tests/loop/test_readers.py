@@ -1,0 +1,585 @@
+"""add_reader and add_writer: level-triggered readiness of descriptors that are the caller's."""
+
+import asyncio
+import os
+import socket
+import tempfile
+from contextlib import closing
+
+import pytest
+
+from support.compare import outcome
+
+
+@pytest.fixture
+def pair():
+    """Two connected non-blocking sockets."""
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    theirs.setblocking(False)
+    with ours, theirs:
+        yield ours, theirs
+
+
+def turn(loop, times=1):
+    """Runs single iterations that do not wait."""
+    for _ in range(times):
+        loop.stop()
+        loop.run_forever()
+
+
+def run_for(loop, seconds=0.005):
+    """Runs until a short timer: long enough for what is ready already, and for nothing else."""
+    loop.call_later(seconds, loop.stop)
+    loop.run_forever()
+
+
+def test_a_reader_is_called_with_its_arguments_when_data_arrives(loop, pair):
+    ours, theirs = pair
+    got = []
+    loop.add_reader(ours, lambda *args: (got.append((args, ours.recv(10))), loop.stop()), 1, "two")
+    loop.call_soon(theirs.send, b"data")
+    loop.run_forever()
+    assert loop.remove_reader(ours) is True
+    assert got == [((1, "two"), b"data")]
+
+
+def test_a_reader_is_called_again_in_each_iteration_until_it_reads(same_as_asyncio):
+    def scenario(make):
+        ours, theirs = socket.socketpair()
+        with ours, theirs, closing(make()) as loop:
+            iteration = 0
+            calls = []
+
+            def count():
+                nonlocal iteration
+                iteration += 1
+                if iteration < 20:
+                    loop.call_soon(count)
+                else:
+                    loop.stop()
+
+            def read():
+                calls.append(iteration)
+                if len(calls) == 8:
+                    ours.recv(100)
+
+            theirs.send(b"data")
+            loop.add_reader(ours, read)
+            loop.call_soon(count)
+            loop.run_forever()
+            loop.remove_reader(ours)
+            return calls
+
+    calls = same_as_asyncio(scenario)
+    assert len(calls) == 8
+    assert len(set(calls)) == 8
+
+
+def test_a_reader_that_reads_a_part_is_called_for_the_rest(loop, pair):
+    ours, theirs = pair
+    got = []
+
+    def read():
+        got.append(ours.recv(1))
+        if len(got) == 5:
+            loop.stop()
+
+    theirs.send(b"12345")
+    loop.add_reader(ours, read)
+    loop.run_forever()
+    loop.remove_reader(ours)
+    assert got == [b"1", b"2", b"3", b"4", b"5"]
+
+
+def test_a_reader_is_not_called_without_data(loop, pair):
+    ours, theirs = pair
+    calls = []
+    theirs.send(b"data")
+    loop.add_reader(ours, lambda: calls.append(ours.recv(100)))
+    run_for(loop)
+    run_for(loop)
+    assert calls == [b"data"]
+    theirs.send(b"more")
+    run_for(loop)
+    loop.remove_reader(ours)
+    assert calls == [b"data", b"more"]
+
+
+def test_data_arriving_while_the_reader_runs_is_not_missed(loop, pair):
+    ours, theirs = pair
+    got = b""
+    left = 1000
+
+    def read():
+        nonlocal got, left
+        got += ours.recv(100)
+        if left:
+            left -= 1
+            theirs.send(b"x")
+        else:
+            loop.stop()
+
+    theirs.send(b"x")
+    loop.add_reader(ours, read)
+    loop.run_forever()
+    loop.remove_reader(ours)
+    assert got == b"x" * 1001
+
+
+def test_a_writer_is_called_in_each_iteration_while_there_is_room(loop, pair):
+    ours, theirs = pair
+    calls = 0
+
+    def write():
+        nonlocal calls
+        calls += 1
+        if calls == 10:
+            loop.stop()
+
+    loop.add_writer(ours, write)
+    loop.run_forever()
+    loop.remove_writer(ours)
+    assert calls == 10
+
+
+def test_a_writer_waits_until_there_is_room(loop, pair):
+    ours, theirs = pair
+    sent = 0
+    while True:
+        try:
+            sent += ours.send(bytes(65536))
+        except BlockingIOError:
+            break
+    calls = []
+
+    def write():
+        calls.append("room")
+        loop.remove_writer(ours)
+        loop.stop()
+
+    loop.add_writer(ours, write)
+    run_for(loop)
+    assert calls == []
+
+    def drain():
+        left = sent
+        while left:
+            left -= len(theirs.recv(left))
+
+    loop.call_soon(drain)
+    loop.run_forever()
+    assert calls == ["room"]
+
+
+def test_reader_and_writer_of_one_fd_are_independent(loop, pair):
+    ours, theirs = pair
+    trace = []
+    loop.add_reader(ours, lambda: trace.append(("read", ours.recv(10))))
+    loop.add_writer(ours, lambda: (trace.append("write"), loop.remove_writer(ours)))
+    run_for(loop)
+    assert trace == ["write"]
+    theirs.send(b"data")
+    run_for(loop)
+    assert trace == ["write", ("read", b"data")]
+    assert loop.remove_writer(ours) is False
+    assert loop.remove_reader(ours) is True
+    theirs.send(b"unread")
+    run_for(loop)
+    assert len(trace) == 2
+
+
+def test_removing_the_reader_keeps_the_writer(loop, pair):
+    ours, _ = pair
+    calls = []
+    loop.add_reader(ours, calls.append, "read")
+    loop.add_writer(ours, calls.append, "write")
+    loop.remove_reader(ours)
+    turn(loop, 3)
+    loop.remove_writer(ours)
+    assert set(calls) == {"write"}
+
+
+@pytest.mark.parametrize("kind", ["reader", "writer"])
+def test_remove_tells_whether_there_was_one(loop, pair, kind):
+    ours, _ = pair
+    add, remove = getattr(loop, f"add_{kind}"), getattr(loop, f"remove_{kind}")
+    assert remove(ours) is False
+    add(ours, print)
+    assert remove(ours) is True
+    assert remove(ours) is False
+
+
+@pytest.mark.parametrize("when", ["before the first run", "after a run", "while it is ready"])
+def test_adding_again_replaces(loop, pair, when):
+    ours, theirs = pair
+    got = []
+    loop.add_reader(ours, got.append, "first")
+    if when == "after a run":
+        run_for(loop)
+    if when == "while it is ready":
+        theirs.send(b"x")
+    loop.add_reader(ours, lambda: (got.append("second"), ours.recv(10), loop.stop()))
+    if when != "while it is ready":
+        theirs.send(b"x")
+    loop.run_forever()
+    assert loop.remove_reader(ours) is True
+    assert loop.remove_reader(ours) is False
+    assert got == ["second"]
+
+
+def test_a_reader_replaced_inside_its_callback(loop, pair):
+    ours, theirs = pair
+    got = []
+
+    def first():
+        got.append("first")
+        loop.add_reader(ours, second)
+
+    def second():
+        got.append("second")
+        loop.remove_reader(ours)
+        loop.stop()
+
+    loop.add_reader(ours, first)
+    theirs.send(b"x")
+    loop.run_forever()
+    assert got == ["first", "second"]
+
+
+def test_a_reader_removed_inside_its_callback_is_not_called_again(loop, pair):
+    ours, theirs = pair
+    calls = []
+    loop.add_reader(ours, lambda: calls.append(loop.remove_reader(ours)))
+    theirs.send(b"x")
+    run_for(loop)
+    run_for(loop)
+    assert calls == [True]
+
+
+def test_a_reader_removed_by_another_of_the_same_iteration_is_not_called(loop):
+    pairs = [socket.socketpair() for _ in range(2)]
+    calls = []
+
+    def read(mine, other):
+        calls.append(mine)
+        loop.remove_reader(pairs[other][0])
+        loop.remove_reader(pairs[mine][0])
+
+    loop.add_reader(pairs[0][0], read, 0, 1)
+    loop.add_reader(pairs[1][0], read, 1, 0)
+    for _, theirs in pairs:
+        theirs.send(b"x")
+    run_for(loop)
+    assert len(calls) == 1
+    for ours, theirs in pairs:
+        ours.close()
+        theirs.close()
+
+
+def test_removed_and_added_in_one_callback(loop, pair):
+    ours, theirs = pair
+    got = []
+    theirs.send(b"x")
+    loop.add_reader(ours, got.append, "first")
+
+    def exchange():
+        loop.remove_reader(ours)
+        loop.add_reader(ours, lambda: (got.append("second"), loop.stop()))
+
+    loop.call_soon(exchange)
+    loop.run_forever()
+    loop.remove_reader(ours)
+    assert got[-1] == "second"
+    assert got.count("first") <= 1
+
+
+def test_cancelled_between_ready_and_run(same_as_asyncio):
+    """remove_reader in an earlier callback of the iteration whose poll found the data."""
+
+    def scenario(make):
+        ours, theirs = socket.socketpair()
+        with ours, theirs, closing(make()) as loop:
+            calls = []
+            theirs.send(b"x")
+            loop.add_reader(ours, calls.append, "read")
+            loop.call_soon(loop.remove_reader, ours)
+            loop.call_soon(loop.call_soon, loop.stop)
+            loop.run_forever()
+            return calls
+
+    assert same_as_asyncio(scenario) == []
+
+
+def test_eof_is_readable_for_ever(loop, pair):
+    ours, theirs = pair
+    got = []
+
+    def read():
+        got.append(ours.recv(10))
+        if len(got) == 3:
+            loop.remove_reader(ours)
+            loop.stop()
+
+    theirs.close()
+    loop.add_reader(ours, read)
+    loop.run_forever()
+    assert got == [b"", b"", b""]
+
+
+def test_half_close_is_readable(loop, pair):
+    ours, theirs = pair
+    loop.add_reader(ours, loop.stop)
+    loop.call_soon(theirs.shutdown, socket.SHUT_WR)
+    loop.run_forever()
+    loop.remove_reader(ours)
+    assert ours.recv(10) == b""
+
+
+def test_a_hung_up_pipe_calls_its_reader(loop):
+    readable, writable = os.pipe()
+    loop.add_reader(readable, loop.stop)
+    loop.call_soon(os.close, writable)
+    loop.run_forever()
+    loop.remove_reader(readable)
+    assert os.read(readable, 1) == b""
+    os.close(readable)
+
+
+def test_a_pipe_without_readers_calls_its_writer(loop):
+    readable, writable = os.pipe()
+    os.set_blocking(writable, False)
+    with pytest.raises(BlockingIOError):
+        while True:
+            os.write(writable, bytes(65536))
+    loop.add_writer(writable, loop.stop)
+    loop.call_soon(os.close, readable)
+    loop.run_forever()
+    loop.remove_writer(writable)
+    with pytest.raises(BrokenPipeError):
+        os.write(writable, b"x")
+    os.close(writable)
+
+
+def test_a_reset_connection_calls_reader_and_writer(loop):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        ours = socket.create_connection(server.getsockname())
+        theirs, _ = server.accept()
+    calls = set()
+
+    def called(name):
+        calls.add(name)
+        if len(calls) == 2:
+            loop.stop()
+
+    theirs.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+    loop.add_reader(ours, called, "reader")
+    loop.add_writer(ours, called, "writer")
+    loop.call_soon(theirs.close)
+    loop.run_forever()
+    loop.remove_reader(ours)
+    loop.remove_writer(ours)
+    with pytest.raises(ConnectionResetError):
+        ours.recv(10)
+    ours.close()
+
+
+def test_a_listening_socket_is_readable_when_a_client_connects(loop):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        loop.add_reader(server, loop.stop)
+        with socket.create_connection(server.getsockname()):
+            loop.run_forever()
+            loop.remove_reader(server)
+            server.accept()[0].close()
+
+
+def test_a_pipes_reader_sees_eof_right_after_its_writer_was_removed_and_closed(loop):
+    readable, writable = os.pipe()
+    os.set_blocking(readable, False)
+    loop.add_writer(writable, lambda: None)
+    turn(loop, 2)
+
+    def remove_and_close():
+        loop.remove_writer(writable)
+        os.close(writable)
+        seen.append(os.read(readable, 10))
+        loop.stop()
+
+    seen = []
+    loop.call_soon(remove_and_close)
+    loop.run_forever()
+    assert seen == [b""]
+    os.close(readable)
+
+
+def test_a_port_is_free_right_after_its_reader_was_removed_and_closed(loop):
+    server = socket.create_server(("127.0.0.1", 0))
+    address = server.getsockname()
+    loop.add_reader(server, print)
+    turn(loop, 2)
+    loop.remove_reader(server)
+    server.close()
+    socket.create_server(address, reuse_port=False).close()
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(address)
+
+
+@pytest.mark.parametrize("seen_by_loop", [False, True])
+def test_a_reused_fd_never_gets_the_events_of_its_predecessor(loop, seen_by_loop):
+    ours, theirs = socket.socketpair()
+    number = ours.fileno()
+    calls = []
+    loop.add_reader(ours, calls.append, "old")
+    if seen_by_loop:
+        turn(loop, 2)
+    theirs.send(b"for the old one")
+    loop.remove_reader(ours)
+    ours.close()
+    new, new_theirs = socket.socketpair()
+    if new.fileno() != number:
+        os.dup2(new.fileno(), number)
+        new.close()
+        new = socket.socket(fileno=number)
+    loop.add_reader(new, lambda: calls.append(new.recv(10)))
+    run_for(loop)
+    assert calls == []
+    new_theirs.send(b"new")
+    run_for(loop)
+    assert loop.remove_reader(new) is True
+    assert calls == [b"new"]
+    for one in (theirs, new, new_theirs):
+        one.close()
+
+
+def test_reuse_inside_a_callback_of_the_iteration_that_had_an_event_for_the_old_one(loop):
+    ours, theirs = socket.socketpair()
+    number = ours.fileno()
+    other, other_theirs = socket.socketpair()
+    calls = []
+
+    def exchange():
+        loop.remove_reader(ours)
+        loop.add_reader(other, calls.append, "other")
+        os.dup2(other.fileno(), number)
+        loop.add_reader(number, calls.append, "new")
+
+    theirs.send(b"x")
+    loop.add_reader(ours, calls.append, "old")
+    loop.call_soon(exchange)
+    run_for(loop)
+    loop.remove_reader(other)
+    loop.remove_reader(number)
+    assert "new" not in calls
+    assert "other" not in calls
+    for one in (ours, theirs, other, other_theirs):
+        one.close()
+
+
+def test_remove_after_close_of_the_fd_answers_and_frees_the_number(loop):
+    ours, theirs = socket.socketpair()
+    number = ours.fileno()
+    loop.add_reader(number, print)
+    turn(loop, 2)
+    ours.close()
+    assert loop.remove_reader(number) is True
+    assert loop.remove_reader(number) is False
+    theirs.close()
+
+
+NOT_POLLABLE = {
+    "a regular file": lambda: os.open(__file__, os.O_RDONLY),
+    "a temporary file": lambda: os.dup(_temporary.fileno()),
+    "a directory": lambda: os.open("/", os.O_RDONLY),
+    "/dev/null": lambda: os.open("/dev/null", os.O_RDWR),
+}
+_temporary = tempfile.TemporaryFile()  # noqa: SIM115
+
+
+@pytest.mark.parametrize("kind", NOT_POLLABLE)
+@pytest.mark.parametrize("method", ["add_reader", "add_writer"])
+def test_what_epoll_refuses_is_refused(same_as_asyncio, kind, method):
+    def scenario(make):
+        with closing(make()) as loop:
+            fd = NOT_POLLABLE[kind]()
+            result = outcome(getattr(loop, method), fd, print)
+            removed = getattr(loop, method.replace("add", "remove"))(fd)
+            os.close(fd)
+            return result, removed
+
+    assert same_as_asyncio(scenario) == (("raised", "PermissionError", "[Errno 1] Operation not permitted"), False)
+
+
+@pytest.mark.parametrize("method", ["add_reader", "add_writer", "remove_reader", "remove_writer"])
+@pytest.mark.parametrize("fd", [-1, 99_999, None, "0", 1.5, object], ids=repr)
+def test_bad_fds(same_as_asyncio, method, fd):
+    def scenario(make):
+        with closing(make()) as loop:
+            arguments = (fd, print) if method.startswith("add") else (fd,)
+            return outcome(getattr(loop, method), *arguments)
+
+    same_as_asyncio(scenario)
+
+
+def test_a_closed_socket_is_refused(same_as_asyncio):
+    def scenario(make):
+        ours, theirs = socket.socketpair()
+        ours.close()
+        theirs.close()
+        with closing(make()) as loop:
+            return outcome(loop.add_reader, ours, print), outcome(loop.remove_reader, ours)
+
+    same_as_asyncio(scenario)
+
+
+def test_numbers_and_objects_with_fileno_are_the_same_fd(loop, pair):
+    ours, _ = pair
+    loop.add_reader(ours, print)
+    assert loop.remove_reader(ours.fileno()) is True
+    loop.add_writer(ours.fileno(), print)
+    assert loop.remove_writer(ours) is True
+
+
+@pytest.mark.parametrize("debug", [False, True])
+def test_a_coroutine_function_as_reader(same_as_asyncio, debug):
+    async def coroutine_function():
+        """Never run."""
+
+    def scenario(make):
+        ours, theirs = socket.socketpair()
+        with ours, theirs, closing(make()) as loop:
+            loop.set_debug(debug)
+            return outcome(lambda: [loop.add_reader(ours, coroutine_function), loop.remove_reader(ours)][1])
+
+    same_as_asyncio(scenario)
+
+
+def test_an_eventfd_is_readable(loop):
+    fd = os.eventfd(0, os.EFD_NONBLOCK)
+    loop.add_reader(fd, loop.stop)
+    loop.call_soon(os.eventfd_write, fd, 3)
+    loop.run_forever()
+    assert os.eventfd_read(fd) == 3
+    loop.remove_reader(fd)
+    os.close(fd)
+
+
+def test_a_terminal_is_readable(loop):
+    controller, terminal = os.openpty()
+    loop.add_reader(terminal, loop.stop)
+    loop.call_soon(os.write, controller, b"line\n")
+    loop.run_forever()
+    loop.remove_reader(terminal)
+    assert os.read(terminal, 100) == b"line\n"
+    os.close(controller)
+    os.close(terminal)
+
+
+async def test_a_reader_serves_a_coroutine(pair):
+    ours, theirs = pair
+    loop = asyncio.get_running_loop()
+    ready = loop.create_future()
+    loop.add_reader(ours, ready.set_result, None)
+    loop.call_later(0.001, theirs.send, b"data")
+    await ready
+    loop.remove_reader(ours)
+    assert ours.recv(10) == b"data"

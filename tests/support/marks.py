@@ -1,0 +1,8 @@
+"""Marks for tests that do not run on every loop."""
+
+import pytest
+
+from support.loops import loop_names
+
+#: For what asyncio does not promise: runs where ringloop is under test.
+ringloop_only = pytest.mark.skipif("ringloop" not in loop_names(), reason="ringloop is not among the loops under test")
