@@ -41,6 +41,8 @@ cdef extern from "<errno.h>" nogil:
 
 cdef extern from "<poll.h>" nogil:
     enum: POLLIN
+    ctypedef struct pollfd "struct pollfd"
+    int poll(pollfd *fds, unsigned long count, int timeout_ms)
 
 cdef extern from "ring.h" nogil:
     ctypedef struct rl_ring_failure "struct rl_ring_failure":
@@ -59,9 +61,10 @@ cdef enum:
     BUFFER_GROUP = 1
     BUFFER_COUNT = 64
     BUFFER_BYTES = 4096
+    # Waiting for the kernel to let go of a ring that its own thread cannot drain: 30 ms is usual.
+    RELEASE_NAP_MS = 1
+    RELEASE_NAPS_MAX = 1000
 
-# Waiting for the kernel to let go of a ring that its own thread cannot drain; 30 ms is usual.
-cdef int RELEASE_WAIT_MS = 1000
 
 cdef object LIVE_LOOPS = weakref.WeakSet()
 
@@ -76,6 +79,15 @@ cdef inline void move(Operation operation, OperationState state) noexcept:
             (operation.state == OPERATION_SUBMITTED or operation.state == OPERATION_CANCELLING))
     )
     operation.state = state
+
+
+cdef void await_release() noexcept:
+    """Waits for the kernel to let go of abandoned rings, this loop's former ones among them, and frees them."""
+    cdef int naps = 0
+    while rl_driver_sweep(0) > 0 and naps < RELEASE_NAPS_MAX:
+        naps += 1
+        with nogil:
+            poll(NULL, 0, RELEASE_NAP_MS)
 
 
 cdef void release_buffers(void *argument) noexcept nogil:
@@ -541,6 +553,7 @@ cdef class LoopCore(Callbacks):
     def _close_core(self):
         """Ends the driver and drops what is queued. Nothing of the loop remains in the kernel."""
         self.end_driver()
+        await_release()
         self.drop_queues()
         if self.bell_fd >= 0:
             close(self.bell_fd)
@@ -563,7 +576,6 @@ cdef class LoopCore(Callbacks):
             release_buffers(buffers)
         else:
             driver.calls.abandon(driver, release_buffers, buffers)
-            rl_driver_sweep(RELEASE_WAIT_MS)
         return 0
 
     cdef bint drain(self) except -1:

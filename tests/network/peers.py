@@ -20,7 +20,7 @@ Pair = tuple[socket.socket, socket.socket]
 TCP_ESTABLISHED, TCP_SYN_SENT, TCP_CLOSE = 1, 2, 7  # states in struct tcp_info, <netinet/tcp.h>
 
 
-def listener(host: str = "127.0.0.1", port: int = 0, *, backlog: int = 128) -> socket.socket:
+def listener(host: str = "127.0.0.1", port: int = 0, *, backlog: int = 1024) -> socket.socket:
     """A listening socket on a free port of `host` (an IPv4 or IPv6 address)."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM)
