@@ -23,8 +23,8 @@ cdef class StreamTransport(Endpoint):
     cdef dict extra
     cdef bint protocol_paused
     cdef bint lost_called
-    cdef Py_ssize_t high_water_bytes
-    cdef Py_ssize_t low_water_bytes
+    cdef object high_water_bytes       # as they were given
+    cdef object low_water_bytes
     cdef dict __dict__
     cdef object __weakref__
 

@@ -8,6 +8,7 @@ Callbacks, their order, errors and texts are asyncio's.
 import asyncio
 import os
 import socket
+import sys
 import warnings
 from asyncio import constants, futures, protocols, trsock
 from asyncio.log import logger
@@ -63,6 +64,7 @@ cdef object TRANSPORT_CLASS = asyncio.Transport
 cdef object BufferedProtocol = protocols.BufferedProtocol
 cdef object TransportSocket = trsock.TransportSocket
 cdef object set_result_unless_cancelled = futures._set_result_unless_cancelled
+cdef bint WRITELINES_TAKES_VIEWS = sys.version_info >= (3, 12)
 cdef int CONNECTION_LOST_WRITES_LOGGED = constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES
 
 
@@ -83,8 +85,10 @@ cdef class StreamTransport(Endpoint):
     def __del__(self):
         if self.fd < 0 or self.loop is None:
             return
-        warnings.warn(f"unclosed transport {self!r}", ResourceWarning, source=self)
-        self.close_fd()
+        try:
+            warnings.warn(f"unclosed transport {self!r}", ResourceWarning, source=self)
+        finally:
+            self.close_fd()
 
     def __repr__(self):
         info = [type(self).__name__]
@@ -136,6 +140,8 @@ cdef class StreamTransport(Endpoint):
             getpeername(self.fd, <sockaddr *> &self.peer_address, &length)
             return 0
         sock = self.socket_object()
+        if self.extra is None:
+            self.extra = {}
         for key, method in (("sockname", sock.getsockname), ("peername", sock.getpeername)):
             try:
                 self.extra.setdefault(key, method())
@@ -284,8 +290,6 @@ cdef class StreamTransport(Endpoint):
         if self.extra is not None and name in self.extra:
             return self.extra[name]
         if name == "socket":
-            if self.fd < 0:
-                return default
             value = TransportSocket(self.socket_object())
         elif name == "peername":
             value = address_object(&self.peer_address)
@@ -299,9 +303,15 @@ cdef class StreamTransport(Endpoint):
         return value
 
     cdef object socket_object(self):
-        if self.sock is None:
-            self.sock = socket.socket(self.family, self.kind, self.ip_protocol, fileno=self.fd)
-            self.sock.setblocking(False)
+        if self.sock is not None:
+            return self.sock
+        if self.fd < 0:
+            # Who asks after the end gets a closed one, as asyncio's is then.
+            sock = socket.socket(self.family, self.kind, self.ip_protocol)
+            sock.close()
+            return sock
+        self.sock = socket.socket(self.family, self.kind, self.ip_protocol, fileno=self.fd)
+        self.sock.setblocking(False)
         return self.sock
 
     def is_closing(self):
@@ -340,6 +350,7 @@ cdef class StreamTransport(Endpoint):
         if self.closing or self.paused:
             return
         self.paused = True
+        self.loop.cancel(self.receive)
         if self.loop._debug:
             logger.debug("%r pauses reading", self)
 
@@ -350,7 +361,7 @@ cdef class StreamTransport(Endpoint):
         self.paused = False
         if self.receive.pending or self.receive.readiness:
             self.receive.nudge()
-        elif self.lost_called is False:
+        else:
             self.receive.arm()
         if self.loop._debug:
             logger.debug("%r resumes reading", self)
@@ -367,9 +378,14 @@ cdef class StreamTransport(Endpoint):
 
     def writelines(self, list_of_data):
         """Sends a list of bytes-like objects, in as few pieces as possible."""
-        if self.eof_written:
-            raise RuntimeError("Cannot call writelines() after write_eof()")
-        self.write_bytes(b"".join(list_of_data))
+        if WRITELINES_TAKES_VIEWS:
+            if self.eof_written:
+                raise RuntimeError("Cannot call writelines() after write_eof()")
+            if not list_of_data:
+                return
+            list_of_data = [
+                data if PyBytes_CheckExact(data) else memoryview(data) for data in list_of_data]
+        self.write(b"".join(list_of_data))
 
     cdef int write_bytes(self, object data) except -1:
         cdef Py_buffer view

@@ -22,9 +22,9 @@ from libc.errno cimport EAGAIN, EINTR, ENOBUFS
 from libc.stdint cimport int32_t, uint16_t, uint32_t, uint64_t
 
 from ringloop._core cimport (
-    OPERATION_CANCELLING, OPERATION_SUBMITTED, RL_CAN_RECV_MULTISHOT, RL_CQE_BUFFER, RL_CQE_BUFFER_SHIFT,
-    RL_OP_POLL_ADD, RL_OP_RECV, RL_OP_SENDMSG, RL_POLL_MULTISHOT, RL_RECV_MULTISHOT, RL_SQE_BUFFER_SELECT,
-    Operation, rl_buffers_address, rl_buffers_recycle, rl_sqe,
+    OPERATION_CANCELLING, OPERATION_SUBMITTED, RL_CAN_POLL_FIRST, RL_CAN_RECV_MULTISHOT, RL_CQE_BUFFER,
+    RL_CQE_BUFFER_SHIFT, RL_OP_POLL_ADD, RL_OP_RECV, RL_OP_SENDMSG, RL_POLL_MULTISHOT, RL_RECV_MULTISHOT,
+    RL_RECV_POLL_FIRST, RL_SQE_BUFFER_SELECT, Operation, rl_buffers_address, rl_buffers_recycle, rl_sqe,
 )
 from ringloop._callbacks cimport PyContext_Enter, PyContext_Exit
 from ringloop._sock cimport Sockets, try_recv, try_recv_into
@@ -312,6 +312,9 @@ cdef class Send(Operation):
         sqe.fd = self.transport.fd
         sqe.address = <uint64_t> &self.message
         sqe.length = 1
+        if self.loop.driver.capabilities & RL_CAN_POLL_FIRST:
+            # The last attempt filled the socket's buffer: another one at once would move a few bytes at most.
+            sqe.ioprio = RL_RECV_POLL_FIRST
         # No MSG_WAITALL: a short send tells the protocol early that there is room again.
         sqe.op_flags = MSG_NOSIGNAL
 

@@ -81,6 +81,7 @@ CAPABILITIES: Mapping[int, Meaning] = {
     1: Meaning("multishot accept", "5.19", "one request accepts until the server closes"),
     2: Meaning("multishot poll", "5.13", "one request reports every readiness"),
     3: Meaning("cancel all", "5.19", "one request cancels everything in flight"),
+    4: Meaning("poll first", "5.19", "a send waits for room before it is tried"),
 }
 
 

@@ -1,9 +1,9 @@
 """Fixtures for every test that makes a loop.
 
-`loop_name`, `loop_factory`, `loop`, `run` and `run_child` are parametrized over the loops under test, asyncio's
-own first (see `support/loops.py`). A plain `async def test_…()` runs on each of them by pytest-asyncio, so it must
-not ask for those five. After every test: no file descriptor more than before, every loop closed, and no call of an
-exception handler that the test did not take from `watch`.
+`loop_name`, `loop_factory`, `loop`, `run`, `same_as_asyncio` and `run_child` are parametrized over the loops
+under test, asyncio's own first (see `support/loops.py`). A plain `async def test_…()` runs on each of them by
+pytest-asyncio, so it must not ask for those six. After every test: no file descriptor more than before, every
+loop closed, and no call of an exception handler that the test did not take from `watch`.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ _current_watch = pytest.StashKey[Watch]()
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Keeps what collecting made out of the garbage collector: each test collects, and so that stays cheap."""
+    """Keeps the collected tests out of garbage collection: every test collects, and so that stays cheap."""
     gc.collect()
     gc.freeze()
 
@@ -38,7 +38,7 @@ def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> M
 
 @pytest.fixture(autouse=True)
 def watch(request: pytest.FixtureRequest) -> Iterator[Watch]:
-    """What exception handlers were told (`watch.take()` for those expected), and the checks when a test ends."""
+    """What exception handlers were told (`watch.take()` for what was expected), and the checks afterwards."""
     fds = leaks.open_fds()
     watch = Watch()
     request.config.stash[_current_watch] = watch

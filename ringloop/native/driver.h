@@ -24,7 +24,8 @@ enum { /* rl_driver.capabilities: what rooms above choose their strategy by */
     RL_CAN_RECV_MULTISHOT = 1 << 0,   /* multishot receive into provided buffers */
     RL_CAN_ACCEPT_MULTISHOT = 1 << 1,
     RL_CAN_POLL_MULTISHOT = 1 << 2,
-    RL_CAN_CANCEL_ANY = 1 << 3        /* one cancel for everything in flight */
+    RL_CAN_CANCEL_ANY = 1 << 3,       /* one cancel for everything in flight */
+    RL_CAN_POLL_FIRST = 1 << 4        /* a send or receive that waits before its first attempt */
 };
 
 enum { RL_WAIT_FOREVER = -1 };
@@ -48,8 +49,8 @@ struct rl_driver_calls {
     /*
      * Submits what is queued and, if wait_count > 0, waits until that many completions are there or
      * timeout_ns has passed (RL_WAIT_FOREVER: no limit; 0: a poll). Runs pending kernel task work in any
-     * case, and gathers some hundreds of completions at most. Returns 0 when done, also after a timeout, a
-     * signal, or a lack of kernel memory that left entries queued: the caller looks at the queues, not at
+     * case, but not always all of it: rl_driver_wants_enter() tells. Returns 0 when done, also after a timeout,
+     * a signal, or a lack of kernel memory that left entries queued: the caller looks at the queues, not at
      * the result. -errno only for what no retry can mend: EEXIST on a thread that is not the owner, EBADFD
      * before `enable`, EBADR when the kernel had no memory to keep a completion.
      */

@@ -1,6 +1,10 @@
 /*
  * The driver over io_uring: enters the kernel once per pass, and ends the ring.
  *
+ * One pass runs at most 20 items of task work since 6.13 (IO_LOCAL_TW_DEFAULT_MAX), and after a sleep only as
+ * many as were waited for. There is no second call for the rest: the caller consumes what came while it is in the
+ * cache, which also gives provided buffers back before the next 20 need them.
+ *
  * The heart calls it through driver.h; ring_setup.c makes the ring. Invariants: what the kernel has not
  * taken stays queued; no call sleeps while enough completions are there; memory is freed only when the kernel
  * can no longer touch it.
@@ -19,12 +23,6 @@
 #include "syscalls.h"
 
 enum {
-    /*
-     * Since 6.13 one call runs at most 20 items of task work (IO_LOCAL_TW_DEFAULT_MAX), and after a sleep
-     * only as many as it was asked to wait for. So `enter` calls again while the kernel says that there is
-     * more, up to about 300 items: a busy iteration gathers what is there, and timers get their turn.
-     */
-    PASSES_MAX = 16,
     /*
      * Worker threads that the kernel may start for this thread's requests. Its default for those that can
      * block for ever is RLIMIT_NPROC; for files 4 per CPU, which starves a small machine with slow disks.
@@ -100,10 +98,6 @@ static int ring_enter(rl_driver *driver, uint32_t wait_count, int64_t timeout_ns
         driver->counters.cq_overflows++;
 
     int error = enter_once(ring, rl_driver_queued(driver), wait_count, timeout_ns);
-    /* More passes only while half of the queue is free: what they bring must not overflow it. */
-    for (int pass = 1; error == 0 && pass < PASSES_MAX && rl_driver_wants_enter(driver) &&
-                       completions_ready(driver) <= driver->cq_entries / 2; pass++)
-        error = enter_once(ring, rl_driver_queued(driver), 0, 0);
     if (error == -EBUSY || error == -EAGAIN)
         error = enter_backed_up(ring, wait_count);
     return error;

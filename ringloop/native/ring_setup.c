@@ -223,7 +223,7 @@ static uint32_t capabilities_of(const struct rl_params *params)
     if (params->features & RL_FEATURE_RSRC_TAGS) /* 5.13 */
         capabilities |= RL_CAN_POLL_MULTISHOT;
     if (params->flags & RL_SETUP_TASKRUN_FLAG) /* 5.19 */
-        capabilities |= RL_CAN_ACCEPT_MULTISHOT | RL_CAN_CANCEL_ANY;
+        capabilities |= RL_CAN_ACCEPT_MULTISHOT | RL_CAN_CANCEL_ANY | RL_CAN_POLL_FIRST;
     if (params->flags & RL_SETUP_SINGLE_ISSUER) /* 6.0 */
         capabilities |= RL_CAN_RECV_MULTISHOT;
     return capabilities;

@@ -1,4 +1,4 @@
-"""The end of the interpreter with a loop in whatever state: no crash, no hang, no noise but what asyncio makes."""
+"""The end of the interpreter with a loop in whatever state: no crash, no hang, no noise."""
 
 import pytest
 
@@ -26,7 +26,10 @@ loop.run_until_complete(asyncio.sleep(0))
 loop.itself = [loop]
 loop.call_later(3600, int, loop)
 """,
-    "a loop kept by a module": "loop = new_event_loop()\nos.kept_loop = loop\nloop.run_until_complete(asyncio.sleep(0))",
+    "a loop kept by a module": """
+os.kept_loop = loop = new_event_loop()
+loop.run_until_complete(asyncio.sleep(0))
+""",
     "a loop that ran in a thread that has ended": """
 loop = new_event_loop()
 readable, writable = os.pipe()
@@ -110,7 +113,10 @@ loop.run_until_complete(main())
     ),
     "os._exit in a callback": ("loop.call_soon(os._exit, 3)\nloop.run_forever()", 3),
     "an exception out of main": ("loop.run_until_complete(asyncio.sleep(0))\n1 / 0", 1),
-    "a loop closed by atexit": ("import atexit\natexit.register(loop.close)\nloop.run_until_complete(asyncio.sleep(0))", 0),
+    "a loop closed by atexit": (
+        "import atexit\natexit.register(loop.close)\nloop.run_until_complete(asyncio.sleep(0))",
+        0,
+    ),
     "a loop first run by atexit": (
         "import atexit\natexit.register(lambda: loop.run_until_complete(asyncio.sleep(0.001)))",
         0,
@@ -147,4 +153,7 @@ sys.late = Late()
 
 
 def test_termination_by_a_signal_leaves_as_the_signal_says(run_child):
-    run_child(PRELUDE + "loop = new_event_loop()\nloop.call_soon(os.kill, os.getpid(), 15)\nloop.run_forever()", status=-15)
+    run_child(
+        PRELUDE + "loop = new_event_loop()\nloop.call_soon(os.kill, os.getpid(), 15)\nloop.run_forever()",
+        status=-15,
+    )

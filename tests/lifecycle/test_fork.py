@@ -1,4 +1,4 @@
-"""fork() in the middle of things: the child has a copy of the loop that it must not use, the parent goes on."""
+"""fork() in the middle of things: the child must not use its copy of the loop, the parent goes on."""
 
 import functools
 
@@ -11,6 +11,7 @@ child_of_ringloop = functools.partial(child.run_child, loop_name="ringloop")
 
 PRELUDE = """
 import asyncio, os, signal, socket, sys, threading
+from support.turns import turn
 
 def in_child(function, *args):
     '''Forks; the child runs the function and exits with 0 if it returned True. The child's exit status.'''
@@ -30,8 +31,6 @@ def in_child(function, *args):
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 def new_loop_works():
-    # A forked child still counts as inside the running loop of its parent where Python says so.
-    asyncio._set_running_loop(None)
     loop = new_event_loop()
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
@@ -70,7 +69,12 @@ async def main():
 loop.run_until_complete(main())
 loop.remove_reader(theirs)
 """,
-    "after it was closed": "loop = new_event_loop(); loop.run_until_complete(asyncio.sleep(0)); loop.close(); act()",
+    "after it was closed": """
+loop = new_event_loop()
+loop.run_until_complete(asyncio.sleep(0))
+loop.close()
+act()
+""",
 }
 # The parent's loop works as before, whatever the child did.
 PARENT_GOES_ON = """
@@ -84,7 +88,9 @@ else:
 
 @pytest.mark.parametrize("state", STATES)
 def test_the_child_may_run_a_new_loop_and_the_parent_goes_on(run_child, state):
-    child = run_child(PRELUDE + "def act(): print(in_child(new_loop_works), flush=True)\n" + STATES[state] + PARENT_GOES_ON)
+    child = run_child(
+        PRELUDE + "def act(): print(in_child(new_loop_works), flush=True)\n" + STATES[state] + PARENT_GOES_ON
+    )
     assert child.stdout == "0\nparent goes on\n", child.explain()
 
 
@@ -216,10 +222,10 @@ def signal_itself():
     return new_loop_works()
 
 print(in_child(signal_itself))
-loop.run_until_complete(asyncio.sleep(0.005))
+turn(loop, 5)
 print(got)
 signal.raise_signal(signal.SIGUSR1)
-loop.run_until_complete(asyncio.sleep(0.005))
+turn(loop, 5)
 print(got)
 loop.close()
 """

@@ -88,7 +88,7 @@ def measure(use, warm_up_count, count):
     print((resident_bytes() - resident) / count)
 """
 
-# How often each is done; what costs a thread, or a ring that the kernel tears down in its own time, less often.
+# How often each is done; less often where the kernel tears down rings in its own time.
 USES = {
     "made_and_closed": 2000,
     "run": 2000,

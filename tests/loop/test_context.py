@@ -10,6 +10,7 @@ from contextlib import closing
 import pytest
 
 from support.compare import take_log
+from support.turns import turn
 
 var: contextvars.ContextVar[str] = contextvars.ContextVar("var", default="default")
 
@@ -31,8 +32,7 @@ SCHEDULE = {
 def run_until(loop, condition):
     """Runs single iterations until the condition holds."""
     while not condition():
-        loop.call_later(0.001, loop.stop)
-        loop.run_forever()
+        turn(loop)
 
 
 @pytest.mark.parametrize("name", SCHEDULE)

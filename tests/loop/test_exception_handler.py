@@ -10,6 +10,7 @@ from contextlib import closing
 import pytest
 
 from support.compare import normalised, outcome, take_log
+from support.turns import turn
 
 var: contextvars.ContextVar[str] = contextvars.ContextVar("var", default="default")
 
@@ -22,11 +23,6 @@ def context_with(value):
     context = contextvars.copy_context()
     context.run(var.set, value)
     return context
-
-
-def run_once(loop):
-    loop.call_later(0.002, loop.stop)
-    loop.run_forever()
 
 
 SOURCES = {
@@ -52,7 +48,7 @@ def test_the_default_handler_logs_what_asyncio_logs(same_as_asyncio, caplog, sou
             loop.slow_callback_duration = 3600
             SOURCES[source](loop)
             caplog.clear()
-            run_once(loop)
+            turn(loop, 5)
             return take_log(caplog)
 
     same_as_asyncio(scenario)
@@ -107,9 +103,14 @@ def test_a_handler_gets_loop_and_context(same_as_asyncio):
             calls = []
             loop.set_exception_handler(lambda *args: calls.append(args))
             loop.call_soon(failing, "argument")
-            run_once(loop)
+            turn(loop, 5)
             ((its_loop, context),) = calls
-            return its_loop is loop, sorted(context), normalised(context["message"]), repr(context["exception"])
+            return (
+                its_loop is loop,
+                sorted(context),
+                normalised(context["message"]),
+                repr(context["exception"]),
+            )
 
     assert same_as_asyncio(scenario)[:2] == (True, ["exception", "handle", "message"])
 
@@ -123,7 +124,7 @@ def test_in_debug_mode_the_context_has_the_source_traceback(same_as_asyncio):
             loop.call_soon(failing)
             loop.call_later(0, failing)
             loop.call_soon_threadsafe(failing)
-            run_once(loop)
+            turn(loop, 5)
             return [(sorted(context), context["source_traceback"][-1].name) for context in calls]
 
     assert [entry[1] for entry in same_as_asyncio(scenario)] == ["scenario"] * 3
@@ -153,7 +154,7 @@ def test_a_handler_that_raises_is_logged_with_both(same_as_asyncio, caplog):
 
             loop.set_exception_handler(handler)
             loop.call_soon(failing)
-            run_once(loop)
+            turn(loop, 5)
             return take_log(caplog)
 
     ((level, text, error),) = same_as_asyncio(scenario)
@@ -172,7 +173,7 @@ def test_an_overridden_default_handler_is_called(loop_factory):
 
     with closing(Loud()) as loop:
         loop.call_soon(failing)
-        run_once(loop)
+        turn(loop, 5)
     assert calls == ["ZeroDivisionError('fails on purpose')"]
 
 
@@ -188,7 +189,7 @@ def test_an_overridden_call_exception_handler_is_called(loop_factory):
     with closing(Spy()) as loop:
         loop.call_soon(failing)
         loop.call_later(0, failing)
-        run_once(loop)
+        turn(loop, 5)
     assert calls == ["ZeroDivisionError('fails on purpose')"] * 2
 
 
@@ -206,7 +207,7 @@ def test_which_context_the_handler_runs_in(same_as_asyncio):
             loop.call_soon(failing, context=context_with("of the handle"))
             loop.call_later(0, failing, context=context_with("of the timer"))
             loop.call_exception_handler({"message": "by hand", "exception": None})
-            run_once(loop)
+            turn(loop, 5)
             loop.run_until_complete(asyncio.wait([loop.create_task(fails())]))
             gc.collect()
             return seen
@@ -239,7 +240,9 @@ async def raising_coroutine(error):
     raise error
 
 
-@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt("now")], ids=["SystemExit", "KeyboardInterrupt"])
+@pytest.mark.parametrize(
+    "error", [SystemExit(3), KeyboardInterrupt("now")], ids=["SystemExit", "KeyboardInterrupt"]
+)
 @pytest.mark.parametrize("source", PASSING)
 def test_what_passes_through_the_loop_leaves_it_usable(same_as_asyncio, watch, source, error):
     def scenario(make):
@@ -286,7 +289,7 @@ def test_cancelled_error_out_of_a_callback_is_an_exception_like_others(same_as_a
         with closing(make()) as loop:
             loop.call_soon(raising, asyncio.CancelledError("stray"))
             loop.call_soon(raising, GeneratorExit("stray"))
-            run_once(loop)
+            turn(loop, 5)
             return [repr(context["exception"]) for context in watch.take()]
 
     assert same_as_asyncio(scenario) == ["CancelledError('stray')", "GeneratorExit('stray')"]

@@ -10,6 +10,7 @@ from contextlib import closing
 import pytest
 
 from support.compare import normalised, outcome
+from support.turns import turn
 
 
 def callback(*args):
@@ -79,8 +80,7 @@ def test_cancel_is_idempotent_and_seen_by_cancelled(loop):
 
 def test_cancel_after_the_run_is_harmless(loop):
     handles = [loop.call_soon(callback), loop.call_later(0, callback)]
-    loop.call_later(0.001, loop.stop)
-    loop.run_forever()
+    turn(loop, 5)
     for handle in handles:
         assert handle.cancelled() is False
         handle.cancel()
@@ -109,8 +109,7 @@ def test_a_finished_handle_that_is_dropped_drops_callback_and_arguments(loop):
     alive = weakref.ref(payload)
     loop.call_soon(callback, payload)
     loop.call_later(0, callback, payload)
-    loop.call_later(0.001, loop.stop)
-    loop.run_forever()
+    turn(loop, 5)
     del payload
     assert alive() is None
 
@@ -139,7 +138,12 @@ def test_timers_compare_by_time(same_as_asyncio):
             return [
                 [early < late, early <= late, early > late, early >= late, early == late, early != late],
                 [early < same, early <= same, early > same, early >= same, early == same, early != same],
-                [early <= other_callback, early >= other_callback, early == other_callback, early == other_args],
+                [
+                    early <= other_callback,
+                    early >= other_callback,
+                    early == other_callback,
+                    early == other_args,
+                ],
                 [early == 1.0, early != 1.0, early == loop.call_soon(callback)],
                 [hash(early) == hash(same), hash(early) == hash(1.0)],
                 outcome(lambda: early < 1.0)[:2],

@@ -1,4 +1,4 @@
-"""Ctrl-C in every kind of wait. Each in a process of its own: an interrupt at a wrong moment ends that, not the tests."""
+"""Ctrl-C in every kind of wait. Each in its own process: an interrupt that goes astray ends only that."""
 
 import pytest
 

@@ -31,7 +31,9 @@ NOT_BUILT = [
 
 
 @pytest.mark.parametrize(
-    ("name", "method", "arguments", "keywords"), NOT_BUILT, ids=[f"{method}-{name}" for name, method, *_ in NOT_BUILT]
+    ("name", "method", "arguments", "keywords"),
+    NOT_BUILT,
+    ids=[f"{method}-{name}" for name, method, *_ in NOT_BUILT],
 )
 def test_not_built(watch, name, method, arguments, keywords):
     loop = watch.factory(lambda: new_event_loop("ringloop"))()
@@ -45,6 +47,6 @@ def test_sock_sendfile_is_not_built(watch):
     ours, theirs = socket.socketpair()
     with ours, theirs, open(__file__, "rb") as file:
         ours.setblocking(False)
-        with pytest.raises(NotImplementedError, match="(?i)sendfile"):
+        with pytest.raises(NotImplementedError, match="sendfile"):
             loop.run_until_complete(loop.sock_sendfile(ours, file))
     loop.close()

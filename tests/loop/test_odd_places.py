@@ -1,4 +1,4 @@
-"""call_soon from places where Python code runs unasked: destructors, weakref callbacks, collections, signal handlers."""
+"""call_soon from where Python code runs unasked: destructors, weakrefs, collections, signal handlers."""
 
 import asyncio
 import gc
@@ -8,6 +8,7 @@ import sys
 import threading
 import weakref
 
+from support.turns import turn
 from support.waiting import when_asleep
 
 
@@ -23,8 +24,7 @@ class CallsSoonWhenItDies:
 def test_call_soon_from_a_destructor_of_an_argument(loop):
     ran = []
     loop.call_soon(lambda dying: None, CallsSoonWhenItDies(loop, (ran.append, "destructor")))
-    loop.call_later(0.005, loop.stop)
-    loop.run_forever()
+    turn(loop, 5)
     assert ran == ["destructor"]
 
 
@@ -37,8 +37,7 @@ def test_call_soon_from_destructors_of_what_cancel_drops(loop):
         handles.append(loop.call_later(3600, print, CallsSoonWhenItDies(loop, (ran.append, number))))
         del dying
     loop.call_soon(lambda: [handle.cancel() for handle in reversed(handles)])
-    loop.call_later(0.005, loop.stop)
-    loop.run_forever()
+    turn(loop, 5)
     assert sorted(ran) == sorted([*range(50), *range(50)])
 
 
@@ -85,40 +84,38 @@ def test_call_soon_from_inside_the_garbage_collector(loop):
         make_garbage(number)
         loop.call_soon(make_garbage, 50 + number)
     loop.call_soon(gc.collect)
-    loop.call_later(0.01, loop.stop)
-    loop.run_forever()
+    turn(loop, 5)
     assert sorted(ran) == list(range(100))
 
 
 def test_collecting_at_every_allocation_while_scheduling(loop):
-    """Whatever the loop allocates in call_soon, call_later and its iteration may start a collection that calls back in."""
+    """Whatever the loop allocates may start a collection, and that calls back into the loop."""
     ran = 0
 
     def count():
         nonlocal ran
         ran += 1
 
-    def turn(left):
+    def churn(left):
         cycle = [CallsSoonWhenItDies(loop, (count,))]
         cycle.append(cycle)
         del cycle
         loop.call_later(0, count)
         loop.call_soon(count).cancel()
         if left:
-            loop.call_soon(turn, left - 1)
+            loop.call_soon(churn, left - 1)
         else:
-            loop.call_later(0.005, loop.stop)
+            loop.stop()
 
     threshold = gc.get_threshold()
     gc.set_threshold(1)
     try:
-        loop.call_soon(turn, 200)
+        loop.call_soon(churn, 200)
         loop.run_forever()
     finally:
         gc.set_threshold(*threshold)
     gc.collect()
-    loop.call_later(0.005, loop.stop)
-    loop.run_forever()
+    turn(loop, 5)
     assert ran == 402
 
 
@@ -179,8 +176,7 @@ def test_call_soon_from_a_python_signal_handler_in_a_storm_of_real_signals(loop)
         thread.start()
         loop.run_forever()
         thread.join()
-        loop.call_later(0.005, loop.stop)
-        loop.run_forever()
+        turn(loop, 5)
     finally:
         signal.signal(signal.SIGUSR1, before)
     assert ran == 2 * received > 0
@@ -197,12 +193,11 @@ def test_scheduling_from_a_profile_function(loop):
         if calls < 100:
             loop.call_soon(ran.append, calls)
 
-    loop.call_later(0.005, loop.stop)
     for _ in range(10):
         loop.call_soon(repr, 1)
     sys.setprofile(profile)
     try:
-        loop.run_forever()
+        turn(loop, 5)
     finally:
         sys.setprofile(None)
     assert ran == sorted(ran)

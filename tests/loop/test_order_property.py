@@ -130,7 +130,7 @@ def test_random_timers_fire_sorted_and_cancelled_ones_never(loop_factory, delays
 @given(program=st.lists(st.sampled_from(["soon", "reader", "timer"]), min_size=1, max_size=12))
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_random_mixes_with_a_reader_run_in_asyncios_order(same_as_asyncio, program):
-    """One event after the other, each caused by the one before: I/O, timers and callbacks take the same iterations."""
+    """One event causes the next: I/O, timers and callbacks take as many iterations as on asyncio."""
 
     def scenario(make):
         readable, writable = os.pipe()

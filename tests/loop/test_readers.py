@@ -3,12 +3,11 @@
 import asyncio
 import os
 import socket
-import tempfile
 from contextlib import closing
 
 import pytest
 
-from support.compare import outcome
+from support.turns import turn
 
 
 @pytest.fixture
@@ -19,19 +18,6 @@ def pair():
     theirs.setblocking(False)
     with ours, theirs:
         yield ours, theirs
-
-
-def turn(loop, times=1):
-    """Runs single iterations that do not wait."""
-    for _ in range(times):
-        loop.stop()
-        loop.run_forever()
-
-
-def run_for(loop, seconds=0.005):
-    """Runs until a short timer: long enough for what is ready already, and for nothing else."""
-    loop.call_later(seconds, loop.stop)
-    loop.run_forever()
 
 
 def test_a_reader_is_called_with_its_arguments_when_data_arrives(loop, pair):
@@ -97,11 +83,11 @@ def test_a_reader_is_not_called_without_data(loop, pair):
     calls = []
     theirs.send(b"data")
     loop.add_reader(ours, lambda: calls.append(ours.recv(100)))
-    run_for(loop)
-    run_for(loop)
+    turn(loop, 5)
+    turn(loop, 5)
     assert calls == [b"data"]
     theirs.send(b"more")
-    run_for(loop)
+    turn(loop, 5)
     loop.remove_reader(ours)
     assert calls == [b"data", b"more"]
 
@@ -128,7 +114,7 @@ def test_data_arriving_while_the_reader_runs_is_not_missed(loop, pair):
 
 
 def test_a_writer_is_called_in_each_iteration_while_there_is_room(loop, pair):
-    ours, theirs = pair
+    ours, _ = pair
     calls = 0
 
     def write():
@@ -159,7 +145,7 @@ def test_a_writer_waits_until_there_is_room(loop, pair):
         loop.stop()
 
     loop.add_writer(ours, write)
-    run_for(loop)
+    turn(loop, 5)
     assert calls == []
 
     def drain():
@@ -177,15 +163,15 @@ def test_reader_and_writer_of_one_fd_are_independent(loop, pair):
     trace = []
     loop.add_reader(ours, lambda: trace.append(("read", ours.recv(10))))
     loop.add_writer(ours, lambda: (trace.append("write"), loop.remove_writer(ours)))
-    run_for(loop)
+    turn(loop, 5)
     assert trace == ["write"]
     theirs.send(b"data")
-    run_for(loop)
+    turn(loop, 5)
     assert trace == ["write", ("read", b"data")]
     assert loop.remove_writer(ours) is False
     assert loop.remove_reader(ours) is True
     theirs.send(b"unread")
-    run_for(loop)
+    turn(loop, 5)
     assert len(trace) == 2
 
 
@@ -216,7 +202,7 @@ def test_adding_again_replaces(loop, pair, when):
     got = []
     loop.add_reader(ours, got.append, "first")
     if when == "after a run":
-        run_for(loop)
+        turn(loop, 5)
     if when == "while it is ready":
         theirs.send(b"x")
     loop.add_reader(ours, lambda: (got.append("second"), ours.recv(10), loop.stop()))
@@ -252,8 +238,8 @@ def test_a_reader_removed_inside_its_callback_is_not_called_again(loop, pair):
     calls = []
     loop.add_reader(ours, lambda: calls.append(loop.remove_reader(ours)))
     theirs.send(b"x")
-    run_for(loop)
-    run_for(loop)
+    turn(loop, 5)
+    turn(loop, 5)
     assert calls == [True]
 
 
@@ -270,7 +256,7 @@ def test_a_reader_removed_by_another_of_the_same_iteration_is_not_called(loop):
     loop.add_reader(pairs[1][0], read, 1, 0)
     for _, theirs in pairs:
         theirs.send(b"x")
-    run_for(loop)
+    turn(loop, 5)
     assert len(calls) == 1
     for ours, theirs in pairs:
         ours.close()
@@ -311,246 +297,12 @@ def test_cancelled_between_ready_and_run(same_as_asyncio):
     assert same_as_asyncio(scenario) == []
 
 
-def test_eof_is_readable_for_ever(loop, pair):
-    ours, theirs = pair
-    got = []
-
-    def read():
-        got.append(ours.recv(10))
-        if len(got) == 3:
-            loop.remove_reader(ours)
-            loop.stop()
-
-    theirs.close()
-    loop.add_reader(ours, read)
-    loop.run_forever()
-    assert got == [b"", b"", b""]
-
-
-def test_half_close_is_readable(loop, pair):
-    ours, theirs = pair
-    loop.add_reader(ours, loop.stop)
-    loop.call_soon(theirs.shutdown, socket.SHUT_WR)
-    loop.run_forever()
-    loop.remove_reader(ours)
-    assert ours.recv(10) == b""
-
-
-def test_a_hung_up_pipe_calls_its_reader(loop):
-    readable, writable = os.pipe()
-    loop.add_reader(readable, loop.stop)
-    loop.call_soon(os.close, writable)
-    loop.run_forever()
-    loop.remove_reader(readable)
-    assert os.read(readable, 1) == b""
-    os.close(readable)
-
-
-def test_a_pipe_without_readers_calls_its_writer(loop):
-    readable, writable = os.pipe()
-    os.set_blocking(writable, False)
-    with pytest.raises(BlockingIOError):
-        while True:
-            os.write(writable, bytes(65536))
-    loop.add_writer(writable, loop.stop)
-    loop.call_soon(os.close, readable)
-    loop.run_forever()
-    loop.remove_writer(writable)
-    with pytest.raises(BrokenPipeError):
-        os.write(writable, b"x")
-    os.close(writable)
-
-
-def test_a_reset_connection_calls_reader_and_writer(loop):
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        ours = socket.create_connection(server.getsockname())
-        theirs, _ = server.accept()
-    calls = set()
-
-    def called(name):
-        calls.add(name)
-        if len(calls) == 2:
-            loop.stop()
-
-    theirs.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
-    loop.add_reader(ours, called, "reader")
-    loop.add_writer(ours, called, "writer")
-    loop.call_soon(theirs.close)
-    loop.run_forever()
-    loop.remove_reader(ours)
-    loop.remove_writer(ours)
-    with pytest.raises(ConnectionResetError):
-        ours.recv(10)
-    ours.close()
-
-
-def test_a_listening_socket_is_readable_when_a_client_connects(loop):
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        loop.add_reader(server, loop.stop)
-        with socket.create_connection(server.getsockname()):
-            loop.run_forever()
-            loop.remove_reader(server)
-            server.accept()[0].close()
-
-
-def test_a_pipes_reader_sees_eof_right_after_its_writer_was_removed_and_closed(loop):
-    readable, writable = os.pipe()
-    os.set_blocking(readable, False)
-    loop.add_writer(writable, lambda: None)
-    turn(loop, 2)
-
-    def remove_and_close():
-        loop.remove_writer(writable)
-        os.close(writable)
-        seen.append(os.read(readable, 10))
-        loop.stop()
-
-    seen = []
-    loop.call_soon(remove_and_close)
-    loop.run_forever()
-    assert seen == [b""]
-    os.close(readable)
-
-
-def test_a_port_is_free_right_after_its_reader_was_removed_and_closed(loop):
-    server = socket.create_server(("127.0.0.1", 0))
-    address = server.getsockname()
-    loop.add_reader(server, print)
-    turn(loop, 2)
-    loop.remove_reader(server)
-    server.close()
-    socket.create_server(address, reuse_port=False).close()
-    with pytest.raises(ConnectionRefusedError):
-        socket.create_connection(address)
-
-
-@pytest.mark.parametrize("seen_by_loop", [False, True])
-def test_a_reused_fd_never_gets_the_events_of_its_predecessor(loop, seen_by_loop):
-    ours, theirs = socket.socketpair()
-    number = ours.fileno()
-    calls = []
-    loop.add_reader(ours, calls.append, "old")
-    if seen_by_loop:
-        turn(loop, 2)
-    theirs.send(b"for the old one")
-    loop.remove_reader(ours)
-    ours.close()
-    new, new_theirs = socket.socketpair()
-    if new.fileno() != number:
-        os.dup2(new.fileno(), number)
-        new.close()
-        new = socket.socket(fileno=number)
-    loop.add_reader(new, lambda: calls.append(new.recv(10)))
-    run_for(loop)
-    assert calls == []
-    new_theirs.send(b"new")
-    run_for(loop)
-    assert loop.remove_reader(new) is True
-    assert calls == [b"new"]
-    for one in (theirs, new, new_theirs):
-        one.close()
-
-
-def test_reuse_inside_a_callback_of_the_iteration_that_had_an_event_for_the_old_one(loop):
-    ours, theirs = socket.socketpair()
-    number = ours.fileno()
-    other, other_theirs = socket.socketpair()
-    calls = []
-
-    def exchange():
-        loop.remove_reader(ours)
-        loop.add_reader(other, calls.append, "other")
-        os.dup2(other.fileno(), number)
-        loop.add_reader(number, calls.append, "new")
-
-    theirs.send(b"x")
-    loop.add_reader(ours, calls.append, "old")
-    loop.call_soon(exchange)
-    run_for(loop)
-    loop.remove_reader(other)
-    loop.remove_reader(number)
-    assert "new" not in calls
-    assert "other" not in calls
-    for one in (ours, theirs, other, other_theirs):
-        one.close()
-
-
-def test_remove_after_close_of_the_fd_answers_and_frees_the_number(loop):
-    ours, theirs = socket.socketpair()
-    number = ours.fileno()
-    loop.add_reader(number, print)
-    turn(loop, 2)
-    ours.close()
-    assert loop.remove_reader(number) is True
-    assert loop.remove_reader(number) is False
-    theirs.close()
-
-
-NOT_POLLABLE = {
-    "a regular file": lambda: os.open(__file__, os.O_RDONLY),
-    "a temporary file": lambda: os.dup(_temporary.fileno()),
-    "a directory": lambda: os.open("/", os.O_RDONLY),
-    "/dev/null": lambda: os.open("/dev/null", os.O_RDWR),
-}
-_temporary = tempfile.TemporaryFile()  # noqa: SIM115
-
-
-@pytest.mark.parametrize("kind", NOT_POLLABLE)
-@pytest.mark.parametrize("method", ["add_reader", "add_writer"])
-def test_what_epoll_refuses_is_refused(same_as_asyncio, kind, method):
-    def scenario(make):
-        with closing(make()) as loop:
-            fd = NOT_POLLABLE[kind]()
-            result = outcome(getattr(loop, method), fd, print)
-            removed = getattr(loop, method.replace("add", "remove"))(fd)
-            os.close(fd)
-            return result, removed
-
-    assert same_as_asyncio(scenario) == (("raised", "PermissionError", "[Errno 1] Operation not permitted"), False)
-
-
-@pytest.mark.parametrize("method", ["add_reader", "add_writer", "remove_reader", "remove_writer"])
-@pytest.mark.parametrize("fd", [-1, 99_999, None, "0", 1.5, object], ids=repr)
-def test_bad_fds(same_as_asyncio, method, fd):
-    def scenario(make):
-        with closing(make()) as loop:
-            arguments = (fd, print) if method.startswith("add") else (fd,)
-            return outcome(getattr(loop, method), *arguments)
-
-    same_as_asyncio(scenario)
-
-
-def test_a_closed_socket_is_refused(same_as_asyncio):
-    def scenario(make):
-        ours, theirs = socket.socketpair()
-        ours.close()
-        theirs.close()
-        with closing(make()) as loop:
-            return outcome(loop.add_reader, ours, print), outcome(loop.remove_reader, ours)
-
-    same_as_asyncio(scenario)
-
-
 def test_numbers_and_objects_with_fileno_are_the_same_fd(loop, pair):
     ours, _ = pair
     loop.add_reader(ours, print)
     assert loop.remove_reader(ours.fileno()) is True
     loop.add_writer(ours.fileno(), print)
     assert loop.remove_writer(ours) is True
-
-
-@pytest.mark.parametrize("debug", [False, True])
-def test_a_coroutine_function_as_reader(same_as_asyncio, debug):
-    async def coroutine_function():
-        """Never run."""
-
-    def scenario(make):
-        ours, theirs = socket.socketpair()
-        with ours, theirs, closing(make()) as loop:
-            loop.set_debug(debug)
-            return outcome(lambda: [loop.add_reader(ours, coroutine_function), loop.remove_reader(ours)][1])
-
-    same_as_asyncio(scenario)
 
 
 def test_an_eventfd_is_readable(loop):

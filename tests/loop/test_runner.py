@@ -64,10 +64,11 @@ def test_a_runner_cancels_what_is_left_and_reports_what_fails_then(same_as_async
 
         async def main():
             for name, fail in (("first", False), ("second", True)):
-                asyncio.create_task(left(name, fail), name=name)
+                kept.append(asyncio.create_task(left(name, fail), name=name))
             await asyncio.sleep(0)
             return "returned"
 
+        kept = []
         with asyncio.Runner(loop_factory=make) as runner:
             trace.append(runner.run(main()))
         contexts = [(c["message"], repr(c["exception"]), c["task"].get_name()) for c in watch.take()]
@@ -211,7 +212,9 @@ def test_set_default_executor_is_used(loop):
 def test_many_results_of_threads_all_arrive(run):
     async def main():
         loop = asyncio.get_running_loop()
-        results = await asyncio.gather(*[loop.run_in_executor(None, int, str(number)) for number in range(2000)])
+        results = await asyncio.gather(
+            *[loop.run_in_executor(None, int, str(number)) for number in range(2000)]
+        )
         assert results == list(range(2000))
 
     run(main())
@@ -239,7 +242,10 @@ def test_shutdown_default_executor_joins_and_refuses_more_work(same_as_asyncio):
             loop.run_until_complete(loop.shutdown_default_executor())
             return names[0].is_alive(), outcome(loop.run_in_executor, None, print)
 
-    assert same_as_asyncio(scenario) == (False, ("raised", "RuntimeError", "Executor shutdown has been called"))
+    assert same_as_asyncio(scenario) == (
+        False,
+        ("raised", "RuntimeError", "Executor shutdown has been called"),
+    )
 
 
 def test_shutdown_default_executor_gives_up_after_its_timeout(loop, loop_name):

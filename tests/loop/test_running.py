@@ -212,9 +212,14 @@ def test_nested_run_is_refused(loop_factory):
 
         def nested():
             for candidate in (loop, other):
-                for call in (candidate.run_forever, lambda: candidate.run_until_complete(candidate.create_future())):
-                    refusals.append(outcome(call))
-                    running.append((loop.is_running(), other.is_running(), asyncio.get_running_loop() is loop))
+                for call, *arguments in (
+                    (candidate.run_forever,),
+                    (candidate.run_until_complete, candidate.create_future()),
+                ):
+                    refusals.append(outcome(call, *arguments))
+                    running.append(
+                        (loop.is_running(), other.is_running(), asyncio.get_running_loop() is loop)
+                    )
             loop.stop()
 
         loop.call_soon(nested)

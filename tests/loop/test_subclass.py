@@ -64,7 +64,9 @@ def test_tasks_and_futures_use_the_call_soon_of_the_instance(loop):
 def test_asyncios_own_helpers_use_the_methods_of_the_instance(same_as_asyncio):
     def scenario(make):
         with closing(make()) as loop:
-            calls = spy_on(loop, ["call_later", "call_at", "call_soon_threadsafe", "create_task", "create_future"])
+            calls = spy_on(
+                loop, ["call_later", "call_at", "call_soon_threadsafe", "create_task", "create_future"]
+            )
 
             async def main():
                 await asyncio.sleep(0.001)
@@ -168,7 +170,11 @@ def test_public_methods_take_the_arguments_that_asyncios_take(loop):
             continue  # a builtin without a signature: the calls by keyword below are what counts
         if any(parameter.kind is parameter.VAR_KEYWORD for parameter in mine.values()):
             continue
-        names = [parameter for parameter in inspect.signature(method).parameters if parameter not in ("self", "args")]
+        names = [
+            parameter
+            for parameter in inspect.signature(method).parameters
+            if parameter not in ("self", "args")
+        ]
         lacking = [parameter for parameter in names if parameter not in mine and parameter != "kwargs"]
         if lacking:
             missing[name] = lacking

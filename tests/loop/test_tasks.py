@@ -56,14 +56,13 @@ def test_create_task_takes_a_context(loop):
 def test_keywords_of_create_task_are_those_of_this_python(same_as_asyncio):
     def scenario(make):
         with closing(make()) as loop:
-            results = []
+            results = [outcome(loop.create_task)[:2], outcome(loop.create_task, None)[:2]]
             for keywords in ({"eager_start": False}, {"no_such_keyword": 1}, {"name": None, "context": None}):
                 coroutine = answer()
-                result = outcome(lambda: loop.run_until_complete(loop.create_task(coroutine, **keywords)))
+                results.append(outcome(loop.create_task, coroutine, **keywords)[:2])
+                if results[-1][0] == "returned":
+                    loop.run_until_complete(asyncio.wait(asyncio.all_tasks(loop)))
                 coroutine.close()
-                results.append(result[:2])
-            results.append(outcome(loop.create_task)[:2])
-            results.append(outcome(loop.create_task, None)[:2])
             return results
 
     same_as_asyncio(scenario)
@@ -80,7 +79,9 @@ def test_a_task_factory_is_called_as_in_this_python(same_as_asyncio, keywords):
             calls = []
 
             def factory(its_loop, coroutine, **given):
-                calls.append((its_loop is loop, inspect.iscoroutine(coroutine), sorted(given.items(), key=repr)))
+                calls.append(
+                    (its_loop is loop, inspect.iscoroutine(coroutine), sorted(given.items(), key=repr))
+                )
                 return asyncio.Task(coroutine, loop=its_loop, **given)
 
             loop.set_task_factory(factory)
@@ -216,10 +217,14 @@ async def test_timeout_interrupts_a_wait_and_leaves_the_task_usable():
 
 async def test_timeout_may_be_moved():
     loop = asyncio.get_running_loop()
-    with pytest.raises(TimeoutError):
+
+    async def waits_too_long():
         async with asyncio.timeout(3600) as scope:
             scope.reschedule(loop.time() + 0.005)
             await loop.create_future()
+
+    with pytest.raises(TimeoutError):
+        await waits_too_long()
     async with asyncio.timeout(0.005) as scope:
         scope.reschedule(None)
         await asyncio.sleep(0.02)
@@ -254,10 +259,13 @@ async def test_a_failing_task_cancels_its_group():
             cancelled.append(True)
             raise
 
-    with pytest.raises(ExceptionGroup) as raised:
+    async def group_of_both():
         async with asyncio.TaskGroup() as group:
             group.create_task(waits())
             group.create_task(fails())
+
+    with pytest.raises(ExceptionGroup) as raised:
+        await group_of_both()
     assert [str(error) for error in raised.value.exceptions] == ["fails"]
     assert cancelled == [True]
 

@@ -3,12 +3,14 @@
 import math
 import random
 import time
+import weakref
 from contextlib import closing
 
 import pytest
 
 from support.clock import TickingClock
 from support.compare import outcome
+from support.turns import turn
 
 
 def test_timers_run_in_the_order_of_their_times(loop):
@@ -66,8 +68,7 @@ def test_delays_that_are_over_at_once(same_as_asyncio, delay):
             loop.call_later(delay, trace.append, "timer")
             loop.call_soon(trace.append, "soon")
             while "timer" not in trace:
-                loop.stop()
-                loop.run_forever()
+                turn(loop)
             return trace
 
     assert same_as_asyncio(scenario) == ["soon", "timer"]
@@ -130,6 +131,25 @@ def test_cancelled_timers_do_not_run_and_do_not_wake_the_loop_for_nothing(loop):
     loop.call_later(0.02, loop.stop)
     loop.run_forever()
     assert ran == []
+
+
+def test_cancelled_far_timers_are_forgotten_long_before_their_time(loop):
+    """Every timeout that is not needed leaves one: they must not pile up."""
+    references = []
+
+    def set_and_cancel(left):
+        for _ in range(100):
+            handle = loop.call_later(3600, print)
+            references.append(weakref.ref(handle))
+            handle.cancel()
+        if left:
+            loop.call_soon(set_and_cancel, left - 1)
+        else:
+            loop.stop()
+
+    loop.call_soon(set_and_cancel, 99)
+    loop.run_forever()
+    assert sum(reference() is not None for reference in references) <= 500
 
 
 def test_a_timer_is_cancelled_by_a_timer_of_the_same_iteration(same_as_asyncio):

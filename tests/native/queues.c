@@ -171,13 +171,13 @@ static void polls(rl_driver *driver, uint32_t count, uint32_t *enters)
     free(events);
 }
 
-/* The kernel runs 20 items of task work a call since 6.13: one `enter` makes as many calls as it takes. */
-TEST(one_enter_gathers_hundreds_of_completions)
+/* The kernel runs 20 items of task work a call since 6.13, and after a sleep one. */
+TEST(task_work_comes_in_few_calls)
 {
     uint32_t enters;
     rl_driver *driver = start_driver(256, 4096);
     polls(driver, 300, &enters);
-    CHECK_EQUAL(enters, 1);
+    CHECK(enters <= 300 / 20 + 1);
     driver->calls->destroy(driver);
 }
 

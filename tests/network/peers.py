@@ -51,15 +51,15 @@ def unix_pair() -> Pair:
 
 
 def bounded_pair() -> Pair:
-    """A TCP pair whose kernel buffers hold a few hundred KiB at most, however this machine is tuned."""
+    """A TCP pair whose kernel buffers hold a few hundred KiB each way at most, however this machine is tuned."""
     with socket.socket() as server:
-        server.settimeout(TIMEOUT)
-        server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 * 1024)
+        client = socket.socket()
+        for sock in (server, client):
+            sock.settimeout(TIMEOUT)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 * 1024)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 64 * 1024)
         server.bind(("127.0.0.1", 0))
         server.listen()
-        client = socket.socket()
-        client.settimeout(TIMEOUT)
-        client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 64 * 1024)
         client.connect(server.getsockname())
         connection, _ = server.accept()
     connection.settimeout(TIMEOUT)

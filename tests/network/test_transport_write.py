@@ -314,8 +314,9 @@ async def test_write_buffer_size_is_what_the_kernel_has_not_taken() -> None:
         first = transport.get_write_buffer_size()
         assert 0 < first < len(BIG)
         transport.write(b"x" * 1000)
-        transport.writelines([b"y" * 500, b"z" * 500])
-        assert first < transport.get_write_buffer_size() <= first + 2000
+        assert transport.get_write_buffer_size() == first + 1000
+        transport.writelines([b"y" * 500, b"z" * 500])  # from 3.12 on this tries the kernel again
+        assert transport.get_write_buffer_size() <= first + 2000
         peer.close()
 
 

@@ -39,25 +39,33 @@ def run_child(
 ) -> Child:
     """Runs `code` with faulthandler on and `new_event_loop()` defined to make a loop of the kind `loop_name`.
 
-    `timeout` is in seconds; a child that takes longer dumps all its threads' tracebacks and fails the test.
+    `timeout` is in seconds; a child that takes longer is aborted, tells where it was, and fails the test.
     `status` is the exit status to insist on (negative: the signal's number; None: any).
     `env` is added to the environment, `options` are the interpreter's.
     """
     prelude = (
-        "import faulthandler as _f, functools as _p, support.loops as _l; "
-        f"_f.dump_traceback_later({timeout}, exit=True); "
+        "import functools as _p, support.loops as _l; "
         f"new_event_loop = _p.partial(_l.new_event_loop, {loop_name!r})\n"
     )
     path = os.pathsep.join([str(_TESTS), *(entry for entry in sys.path if entry)])
-    done = subprocess.run(
+    with subprocess.Popen(
         [sys.executable, "-X", "faulthandler", *options, "-c", prelude + textwrap.dedent(code)],
-        capture_output=True,
-        text=True,
-        timeout=timeout + 10,
-        env={**os.environ, "PYTHONPATH": path, **(env or {})},
         stdin=subprocess.DEVNULL,
-        check=False,
-    )
-    child = Child(done.returncode, done.stdout, done.stderr)
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": path, **(env or {})},
+        start_new_session=True,
+    ) as process:
+        try:
+            stdout, stderr = process.communicate(timeout=timeout)
+        except subprocess.TimeoutExpired:
+            # To the whole session: a process that the child forked would keep the pipes open.
+            os.killpg(process.pid, signal.SIGABRT)
+            stdout, stderr = process.communicate()
+            raise AssertionError(
+                f"after {timeout} s: {Child(process.returncode, stdout, stderr).explain()}"
+            ) from None
+    child = Child(process.returncode, stdout, stderr)
     assert status is None or child.returncode == status, child.explain()
     return child

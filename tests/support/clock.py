@@ -1,13 +1,13 @@
 """A clock that a test moves by hand, in place of `loop.time`, so that timers fire in a known iteration.
 
-A ticker re-registers itself in every iteration: the loop never sleeps, and time advances by one per iteration.
+A ticker registers itself anew in every iteration: the loop never sleeps, and each iteration takes a second.
 """
 
 import asyncio
 
 
 class TickingClock:
-    """Installs itself as `loop.time`; `now` starts at 1000.0 and grows by 1.0 in each iteration of the loop."""
+    """Installs itself as `loop.time`; `now` starts at 1000.0 and grows by 1.0 in each iteration."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, *, iterations: int) -> None:
         """Stops the loop after `iterations` of them."""

@@ -14,11 +14,13 @@ _VARYING = [
     (re.compile(r"(\.py:|line |module>:)\d+"), r"\1N"),
     (re.compile(r"when=[-\d.e+]+"), "when=N"),
 ]
-_STACK = re.compile(r"(Object created at \(most recent call last\):\n)(  File .*\n    .*\n)*?(  File .*\n    .*)(?=\n\S|$)")
+_STACK = re.compile(
+    r"(Object created at \(most recent call last\):\n)(  File .*\n    .*\n)*?(  File .*\n    .*)(?=\n\S|$)"
+)
 
 
 def normalised(text: str, loop: asyncio.AbstractEventLoop | None = None) -> str:
-    """`text` without addresses, line numbers, times and the loop's own paths; `loop`'s class is called `Loop`."""
+    """`text` without addresses, line numbers, times and the loop's paths; `loop`'s class becomes `Loop`."""
     for pattern, replacement in _VARYING:
         text = pattern.sub(replacement, text)
     return text if loop is None else text.replace(type(loop).__name__, "Loop")
@@ -34,10 +36,10 @@ def outcome(call: Callable[..., Any], *args: Any, **keywords: Any) -> tuple[str,
 
 
 def take_log(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str, str]]:
-    """What asyncio's logger was told since the last call: (level, message, exception's type or ''), normalised.
+    """What asyncio's logger was told since the last call: (level, normalised message, exception type or "").
 
-    Of a source traceback only the innermost frame is kept, and of that no text if it is the loop's: asyncio itself
-    takes part of the ten frames that it remembers.
+    Of a source traceback only the innermost frame is kept, and of that no text if it is the loop's: asyncio's
+    own frames are among the ten that it remembers.
     """
     taken = []
     for record in caplog.records:
@@ -50,4 +52,4 @@ def take_log(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str, str]]:
 
 
 def _innermost(frame: str) -> str:
-    return frame.split(",")[0] if normalised(frame).startswith('  File "<loop') else frame
+    return frame.partition(",")[0] if normalised(frame).startswith('  File "<loop') else frame

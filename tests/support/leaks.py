@@ -1,4 +1,4 @@
-"""What this process holds: file descriptors, threads, memory. Read from /proc, so that nobody's bookkeeping is trusted."""
+"""What this process holds: file descriptors, threads, memory. Read from /proc: no bookkeeping is trusted."""
 
 import gc
 import os

@@ -1,6 +1,6 @@
 """Which loops the behaviour tests run on. asyncio's own loop is the oracle: a test that fails there is wrong.
 
-`RINGLOOP_TEST_LOOPS` (names separated by commas) narrows the choice or adds `uvloop`, which is only for interest.
+`RINGLOOP_TEST_LOOPS` (names separated by commas) narrows the choice, or adds `uvloop` for interest.
 Child processes import this as well, and so it imports little.
 """
 
@@ -41,5 +41,5 @@ def loop_names() -> list[str]:
 
 
 def new_event_loop(name: str) -> asyncio.AbstractEventLoop:
-    """A new loop of the kind `name`, not watched by any fixture: for child processes and for the oracle's side."""
+    """A new loop of the kind `name`, not watched by any fixture: for child processes."""
     return FACTORIES[name]()

@@ -5,4 +5,6 @@ import pytest
 from support.loops import loop_names
 
 #: For what asyncio does not promise: runs where ringloop is under test.
-ringloop_only = pytest.mark.skipif("ringloop" not in loop_names(), reason="ringloop is not among the loops under test")
+ringloop_only = pytest.mark.skipif(
+    "ringloop" not in loop_names(), reason="ringloop is not among the loops under test"
+)

@@ -1,7 +1,7 @@
-"""Watches over the loops that one test makes: what their exception handlers were told, and whether they were closed.
+"""Watches over the loops of one test: what their exception handlers were told, and if they were closed.
 
-One `Watch` lives as long as one test (fixture `watch`). Invariant at its end: every call of an exception handler
-was expected, that is taken by `take()`; every loop that still exists is closed; the counters of each balance.
+One `Watch` lives as long as one test (fixture `watch`). Invariant at its end: every call of an exception
+handler was expected, that is taken by `take()`; every loop left is closed and has nothing in flight.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ class Watch:
         self._loops: list[weakref.ref[asyncio.AbstractEventLoop]] = []
 
     def factory(self, make: LoopFactory) -> LoopFactory:
-        """`make`, with each new loop's exception handler recording here (`set_exception_handler(None)` undoes it)."""
+        """`make`, but each new loop's exception handler records here (until another one is set)."""
 
         def watched() -> asyncio.AbstractEventLoop:
             loop = make()
@@ -36,7 +36,8 @@ class Watch:
     def _record(self, loop: asyncio.AbstractEventLoop, context: Context) -> None:
         self.contexts.append(context)
         if isinstance(context.get("exception"), pytest.fail.Exception):
-            loop.stop()  # a test's time was up during a callback: the loop would swallow that and run for ever
+            # The test's time was up during a callback: the loop would swallow that and run for ever.
+            loop.stop()
 
     def take(self) -> list[Context]:
         """The contexts recorded so far; they count as expected from now on."""
@@ -44,7 +45,7 @@ class Watch:
         return taken
 
     def finish(self) -> None:
-        """Fails if a handler call was not taken, a loop was left open, or a loop's counters do not balance."""
+        """Fails if a handler call was not taken, or a loop is open or has something in flight."""
         unexpected = self.take()
         assert not unexpected, f"the exception handler was called and no test asked for it: {unexpected}"
         for reference in self._loops:

@@ -28,7 +28,9 @@ def running(loop):
 def test_it_runs_the_callback_on_the_loops_thread(running):
     done = threading.Event()
     seen = []
-    running.call_soon_threadsafe(lambda *args: (seen.append((args, threading.get_ident())), done.set()), 1, "two")
+    running.call_soon_threadsafe(
+        lambda *args: (seen.append((args, threading.get_ident())), done.set()), 1, "two"
+    )
     assert done.wait(20)
     assert seen[0][0] == (1, "two")
     assert seen[0][1] != threading.get_ident()
@@ -106,7 +108,7 @@ def test_calls_of_many_threads_all_arrive_in_each_threads_order(running):
 
 
 def test_no_wake_up_is_lost_when_each_call_waits_for_the_one_before(running):
-    """The loop falls asleep between any two calls: the window between its last look and its sleep is hit often."""
+    """The loop falls asleep between any two calls, so that the moment before its sleep is hit often."""
     for _ in range(5000):
         answered = threading.Event()
         running.call_soon_threadsafe(answered.set)
@@ -184,7 +186,7 @@ def test_from_the_loops_own_thread(same_as_asyncio):
 
 
 def test_close_races_with_calls_from_threads(loop_factory):
-    """Either the call is taken or it raises; nothing crashes, hangs or writes to a descriptor that is gone."""
+    """The call is taken or it raises; nothing crashes, hangs, or writes to a descriptor that is gone."""
     for _ in range(50):
         loop = loop_factory()
         outcomes = set()

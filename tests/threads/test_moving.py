@@ -1,4 +1,4 @@
-"""asyncio binds no loop to a thread: run here, then there, close from a third. A ring is bound to its thread."""
+"""A ring is bound to its thread, a loop is not: run here, then there, closed from a third."""
 
 import asyncio
 import signal
@@ -7,11 +7,12 @@ import threading
 
 import pytest
 
+from support.turns import turn
 from support.waiting import wait_asleep, wait_until
 
 
 def in_thread(function, *args):
-    """Runs the function in a thread that has ended when this returns; its result, or its exception raised here."""
+    """Runs the function in a thread that has ended when this returns; returns or raises what it did."""
     results = []
 
     def run():
@@ -78,14 +79,6 @@ def pair():
         yield ours, theirs
 
 
-def turn(loop):
-    """One iteration that does not wait, so that all that was registered is armed on this thread."""
-    loop.stop()
-    loop.run_forever()
-    loop.stop()
-    loop.run_forever()
-
-
 def test_run_there_then_here(loop, elsewhere):
     elsewhere(loop.run_until_complete, asyncio.sleep(0.001))
     assert loop.run_until_complete(asyncio.sleep(0.001, "here")) == "here"
@@ -108,7 +101,7 @@ def test_readers_and_writers_armed_there_work_here(loop, elsewhere, pair):
     ours, theirs = pair
     got = []
     loop.add_reader(ours, lambda: (got.append(ours.recv(10)), loop.stop()))
-    elsewhere(turn, loop)
+    elsewhere(turn, loop, 2)
     loop.call_soon(theirs.send, b"here")
     loop.run_forever()
     assert got == [b"here"]
@@ -121,7 +114,7 @@ def test_readers_and_writers_armed_there_work_here(loop, elsewhere, pair):
 def test_an_event_between_two_threads_is_not_lost(loop, elsewhere, pair):
     ours, theirs = pair
     loop.add_reader(ours, loop.stop)
-    elsewhere(turn, loop)
+    elsewhere(turn, loop, 2)
     theirs.send(b"between")
     loop.run_forever()
     loop.remove_reader(ours)
@@ -132,10 +125,10 @@ def test_a_reader_removed_between_two_threads_is_gone(loop, elsewhere, pair):
     ours, theirs = pair
     calls = []
     loop.add_reader(ours, calls.append, "removed")
-    elsewhere(turn, loop)
+    elsewhere(turn, loop, 2)
     assert loop.remove_reader(ours) is True
     theirs.send(b"x")
-    turn(loop)
+    turn(loop, 2)
     assert calls == []
 
 
@@ -143,10 +136,10 @@ def test_a_descriptor_closed_between_two_threads_is_really_closed(loop, elsewher
     ours, theirs = socket.socketpair()
     theirs.settimeout(20)
     loop.add_reader(ours, print)
-    elsewhere(turn, loop)
+    elsewhere(turn, loop, 2)
     loop.remove_reader(ours)
     ours.close()
-    turn(loop)
+    turn(loop, 2)
     assert theirs.recv(10) == b""
     theirs.close()
 
@@ -155,8 +148,8 @@ def test_a_port_is_free_after_moving(loop, elsewhere):
     server = socket.create_server(("127.0.0.1", 0))
     address = server.getsockname()
     loop.add_reader(server, print)
-    elsewhere(turn, loop)
-    turn(loop)
+    elsewhere(turn, loop, 2)
+    turn(loop, 2)
     loop.remove_reader(server)
     server.close()
     socket.create_server(address).close()
@@ -170,7 +163,7 @@ def test_timers_and_callbacks_set_there_run_here(loop, elsewhere):
 
     def schedule():
         loop.call_later(3600, lambda: (ran.append("timer"), loop.stop()))
-        turn(loop)
+        turn(loop, 2)
         loop.call_soon(ran.append, "soon")
 
     elsewhere(schedule)
@@ -182,7 +175,7 @@ def test_timers_and_callbacks_set_there_run_here(loop, elsewhere):
 def test_a_task_that_waits_for_a_socket_goes_on_elsewhere(loop, elsewhere, pair):
     ours, theirs = pair
     task = loop.create_task(loop.sock_recv(ours, 10))
-    elsewhere(turn, loop)
+    elsewhere(turn, loop, 2)
     theirs.send(b"later")
     assert loop.run_until_complete(task) == b"later"
 
@@ -191,7 +184,7 @@ def test_a_task_that_waits_to_accept_goes_on_elsewhere(loop, elsewhere):
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.setblocking(False)
         task = loop.create_task(loop.sock_accept(server))
-        elsewhere(turn, loop)
+        elsewhere(turn, loop, 2)
         with socket.create_connection(server.getsockname()):
             connection, _ = loop.run_until_complete(task)
             connection.close()
@@ -212,7 +205,7 @@ def test_call_soon_threadsafe_finds_the_loop_wherever_it_runs(loop, elsewhere):
 
 
 def test_signal_handlers_after_a_run_elsewhere(loop, elsewhere):
-    elsewhere(turn, loop)
+    elsewhere(turn, loop, 2)
     loop.add_signal_handler(signal.SIGUSR1, loop.stop)
     signal.raise_signal(signal.SIGUSR1)
     loop.run_forever()
@@ -220,21 +213,21 @@ def test_signal_handlers_after_a_run_elsewhere(loop, elsewhere):
 
 def test_debug_mode_knows_the_thread_that_runs(loop, elsewhere):
     loop.set_debug(True)
-    elsewhere(turn, loop)
+    elsewhere(turn, loop, 2)
     loop.call_soon(loop.stop)
     loop.run_forever()
 
 
 def test_closed_there_after_running_here(loop, elsewhere, pair):
     loop.add_reader(pair[0], print)
-    turn(loop)
+    turn(loop, 2)
     elsewhere(loop.close)
     assert loop.is_closed()
 
 
 def test_closed_here_after_running_there(loop, elsewhere, pair):
     loop.add_reader(pair[0], print)
-    elsewhere(turn, loop)
+    elsewhere(turn, loop, 2)
     loop.close()
     assert loop.is_closed()
 
@@ -244,7 +237,7 @@ def test_closed_from_a_third_thread_with_a_thousand_readers_armed(loop, elsewher
     for ours, theirs in pairs:
         theirs.settimeout(20)
         loop.add_reader(ours, print)
-    elsewhere(turn, loop)
+    elsewhere(turn, loop, 2)
     in_thread(loop.close)
     for ours, theirs in pairs:
         ours.close()
@@ -256,7 +249,7 @@ def test_a_closed_loops_ports_are_free_though_it_was_closed_elsewhere(loop, else
     server = socket.create_server(("127.0.0.1", 0))
     address = server.getsockname()
     loop.add_reader(server, print)
-    elsewhere(turn, loop)
+    elsewhere(turn, loop, 2)
     loop.close()
     server.close()
 
