@@ -400,6 +400,8 @@ cdef class LoopCore(Callbacks):
         self.buffers = NULL
         self.enabled = False
         old.calls.abandon(old, release_buffers, buffers)
+        # Until then the old one keeps files open: a port closed meanwhile would not be free.
+        await_release()
         self.enable()
         if buffers != NULL:
             self.need_buffers()

@@ -4,6 +4,7 @@ All blocking calls here give up after TIMEOUT seconds. Nothing here imports asyn
 """
 
 import contextlib
+import re
 import resource
 import select
 import socket
@@ -268,3 +269,8 @@ def link_local_addresses() -> list[str]:
             address = socket.inet_ntop(socket.AF_INET6, bytes.fromhex(digits))
             addresses.append(f"{address}%{interface}")
     return addresses
+
+
+def without_class(text: str) -> str:
+    """A TypeError's text on a wrong keyword, without the class of the method, which is each loop's own."""
+    return re.sub(r"^\w+\.(?=\w+\(\) got)", "", text)

@@ -19,6 +19,7 @@ from network.peers import (
     refused_address,
     serving,
     tcp_pair,
+    without_class,
 )
 from network.recorders import Recorder, drive, until_closed
 
@@ -51,7 +52,7 @@ async def error_of(*args: Any, **keywords: Any) -> tuple[str, Any, str]:
     try:
         transport, _ = await loop.create_connection(Recorder, *args, **keywords)
     except Exception as error:
-        return type(error).__name__, getattr(error, "errno", None), str(error)
+        return type(error).__name__, getattr(error, "errno", None), without_class(str(error))
     transport.abort()
     return "connected", None, ""
 
