@@ -84,7 +84,7 @@ cdef inline void move(Operation operation, OperationState state) noexcept:
 
 
 cdef void await_release() noexcept:
-    """Waits for the kernel to let go of abandoned rings, this loop's former ones among them, and frees them."""
+    """Waits for the kernel to let go of abandoned rings, a loop's former ones among them; frees them."""
     cdef int naps = 0
     while rl_driver_sweep(0) > 0 and naps < RELEASE_NAPS_MAX:
         naps += 1

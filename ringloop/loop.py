@@ -12,12 +12,12 @@ import warnings
 from asyncio import base_events, events
 from typing import Any, NoReturn
 
+from ringloop._accept import Streams
 from ringloop._core import LoopCore
 from ringloop.connecting import Connecting
 from ringloop.drivers import choose_driver
 from ringloop.serving import Serving
 from ringloop.signals import Signals
-from ringloop._accept import Streams
 
 
 class NotYetBuilt:

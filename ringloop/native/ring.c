@@ -2,8 +2,8 @@
  * The driver over io_uring: enters the kernel once per pass, and ends the ring.
  *
  * One pass runs at most 20 items of task work since 6.13 (IO_LOCAL_TW_DEFAULT_MAX), and after a sleep only as
- * many as were waited for. There is no second call for the rest: the caller consumes what came while it is in the
- * cache, which also gives provided buffers back before the next 20 need them.
+ * many as were waited for. There is no second call for the rest: the caller consumes what came while it is in
+ * the cache, which also gives provided buffers back before the next 20 need them.
  *
  * The heart calls it through driver.h; ring_setup.c makes the ring. Invariants: what the kernel has not
  * taken stays queued; no call sleeps while enough completions are there; memory is freed only when the kernel

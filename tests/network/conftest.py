@@ -1,7 +1,9 @@
 """What every test of the network has: a bound on its time, both kinds of protocol, and the marker below.
 
-`@pytest.mark.beyond_asyncio(reason, before=(3, 12))` drops a test for asyncio's own loop where asyncio cannot pass
-it: on Pythons older than `before`, from `since` on, or everywhere if neither is given. Other loops run it always.
+`@pytest.mark.beyond_asyncio(reason, before=(3, 12))` drops a test for asyncio's own loop where asyncio cannot
+pass
+it: on Pythons older than `before`, from `since` on, or everywhere if neither is given. Other loops run it
+always.
 """
 
 import asyncio
@@ -12,14 +14,16 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
-from support.loops import ORACLE, loop_names
 
 from network.peers import TIMEOUT
 from network.recorders import KINDS, AnyRecorder
+from support.loops import ORACLE, loop_names
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "beyond_asyncio(reason, *, before=None, since=None): see tests/network")
+    config.addinivalue_line(
+        "markers", "beyond_asyncio(reason, *, before=None, since=None): see tests/network"
+    )
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -52,7 +52,9 @@ def unix_pair() -> Pair:
 
 
 def bounded_pair() -> Pair:
-    """A TCP pair whose kernel buffers hold a few hundred KiB each way at most, however this machine is tuned."""
+    """A TCP pair whose kernel buffers hold a few hundred KiB each way at most, however this machine is
+    tuned.
+    """
     with socket.socket() as server:
         client = socket.socket()
         for sock in (server, client):
@@ -138,7 +140,8 @@ class Background(threading.Thread):
 def serving(
     handle: Callable[[socket.socket], object], *, host: str = "127.0.0.1", clients: int = 1
 ) -> Iterator[tuple[str, int]]:
-    """A server for exactly `clients` connections, each given to `handle` in a thread of its own and closed after it.
+    """A server for exactly `clients` connections, each given to `handle` in a thread of its own and closed
+    after it.
 
     Yields its address. The end waits for all threads and raises what went wrong in them.
     """
@@ -186,7 +189,9 @@ def blackhole(host: str = "127.0.0.1") -> Iterator[tuple[str, int]]:
 
 
 class Proxy(threading.Thread):
-    """A TCP proxy before `target` that can cut its connections with RST. A context manager; `address` is its own."""
+    """A TCP proxy before `target` that can cut its connections with RST. A context manager; `address` is its
+    own.
+    """
 
     def __init__(self, target: tuple[str, int]) -> None:
         super().__init__(name="proxy", daemon=True)

@@ -1,4 +1,6 @@
-"""Accepting: failing protocol factories, no file descriptors left, a thousand clients, clients that leave at once."""
+"""Accepting: failing protocol factories, no file descriptors left, a thousand clients, clients that leave at
+once.
+"""
 
 import asyncio
 import errno
@@ -9,10 +11,10 @@ import warnings
 from typing import Any
 
 import pytest
-from support.waiting import wait_until
 
 from network.peers import Background, close_with_reset, how_it_ends, many_fds, receive_all, receive_exactly
 from network.recorders import Recorder, drive, server, settle
+from support.waiting import wait_until
 
 
 class Echo(asyncio.Protocol):
@@ -27,7 +29,9 @@ class Echo(asyncio.Protocol):
 
 
 @pytest.mark.parametrize("debug", [False, True])
-def test_a_failing_protocol_factory_costs_only_that_client(debug: bool, same_as_asyncio: Any, watch: Any) -> None:
+def test_a_failing_protocol_factory_costs_only_that_client(
+    debug: bool, same_as_asyncio: Any, watch: Any
+) -> None:
     """Debug mode reports it; the socket is closed (by asyncio when it is collected, which warns)."""
 
     def scenario(loop_factory: Any) -> Any:
@@ -45,7 +49,11 @@ def test_a_failing_protocol_factory_costs_only_that_client(debug: bool, same_as_
                 with socket.create_connection(address, 20) as unlucky, socket.create_connection(address, 20):
                     await protocol.until("connection_made")
                     reports = [
-                        (context["message"], str(context["exception"]), sorted(set(context) - {"source_traceback"}))
+                        (
+                            context["message"],
+                            str(context["exception"]),
+                            sorted(set(context) - {"source_traceback"}),
+                        )
                         for context in watch.take()
                     ]
                     gc.collect()
@@ -155,7 +163,9 @@ async def test_short_connections_one_after_another_leave_nothing() -> None:
 
 
 async def test_accepted_data_is_not_delivered_before_the_protocol_is_made() -> None:
-    """Clients that speak first, 100 of them, before the loop has looked: connection_made comes first for each."""
+    """Clients that speak first, 100 of them, before the loop has looked: connection_made comes first for
+    each.
+    """
     protocols: list[Recorder] = []
 
     def factory() -> Recorder:
@@ -170,7 +180,11 @@ async def test_accepted_data_is_not_delivered_before_the_protocol_is_made() -> N
             await asyncio.sleep(0)
         for protocol in protocols:
             await protocol.until("connection_lost")
-            assert protocol.trace == [("connection_made",), ("data_received", b"first"), ("connection_lost", None)]
+            assert protocol.trace == [
+                ("connection_made",),
+                ("data_received", b"first"),
+                ("connection_lost", None),
+            ]
         for client in clients:
             client.close()
 

@@ -38,7 +38,9 @@ def resolve_to(monkeypatch: pytest.MonkeyPatch, **names: list[tuple[Any, ...]]) 
     """Patches socket.getaddrinfo as tests of applications do; the list of what it was asked fills up."""
     asked: list[tuple[Any, ...]] = []
 
-    def getaddrinfo(host: Any, port: Any, family: int = 0, type: int = 0, proto: int = 0, flags: int = 0) -> Any:
+    def getaddrinfo(
+        host: Any, port: Any, family: int = 0, type: int = 0, proto: int = 0, flags: int = 0
+    ) -> Any:
         asked.append((host, port, family, type, proto, flags))
         return [info(address) for address in names[host]]
 
@@ -170,7 +172,9 @@ async def test_a_servers_banner_comes_after_the_await() -> None:
     with serving(lambda connection: connection.sendall(b"220 welcome\r\n"), clients=50) as address:
         for _ in range(50):
             first, second = Recorder(), Recorder()
-            transport, _ = await asyncio.get_running_loop().create_connection(lambda: first, *address)  # noqa: B023
+            transport, _ = await asyncio.get_running_loop().create_connection(
+                lambda first=first: first, *address
+            )
             assert first.names == ["connection_made"]
             transport.set_protocol(second)
             await second.until_received(13)
@@ -275,7 +279,9 @@ async def test_equal_failures_are_told_once(monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.beyond_asyncio("all_errors is new in 3.12", before=(3, 12))
 @pytest.mark.parametrize("count", [1, 3])
 @pytest.mark.parametrize("delay", [None, 0.0])
-async def test_all_errors_raises_a_group(count: int, delay: float | None, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_all_errors_raises_a_group(
+    count: int, delay: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with refusals(count) as addresses:
         resolve_to(monkeypatch, name=addresses)
         with pytest.raises(ExceptionGroup) as caught:
@@ -326,7 +332,9 @@ def local_address_problems(taken: int) -> dict[str, tuple[Any, ...]]:
 
 
 @pytest.mark.parametrize("which", local_address_problems(0))
-def test_a_local_addr_that_cannot_be_bound_is_told_in_asyncios_words(which: str, same_as_asyncio: Any) -> None:
+def test_a_local_addr_that_cannot_be_bound_is_told_in_asyncios_words(
+    which: str, same_as_asyncio: Any
+) -> None:
     def scenario(loop_factory: Any) -> Any:
         with listener() as server, listener() as other:
             taken = other.getsockname()[1]
@@ -367,7 +375,9 @@ def test_interleave_orders_the_attempts(
     assert tried == [order[index] for index in expected]
 
 
-async def test_happy_eyeballs_passes_by_an_address_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_happy_eyeballs_passes_by_an_address_that_does_not_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     with blackhole("::1") as silent, serving(echo) as good:
         resolve_to(monkeypatch, name=[silent, good])
         transport = await ping("name", 80, happy_eyeballs_delay=0.01)
@@ -382,7 +392,9 @@ async def test_happy_eyeballs_does_not_wait_after_a_refusal(monkeypatch: pytest.
 
 
 async def test_happy_eyeballs_closes_the_sockets_that_lost(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two silent addresses and a good one: after the connection only the winner's socket is open (see `watch`)."""
+    """Two silent addresses and a good one: after the connection only the winner's socket is open (see
+    `watch`).
+    """
     with blackhole() as first, blackhole("::1") as second, serving(echo) as good:
         resolve_to(monkeypatch, name=[first, second, good])
         await ping("name", 80, happy_eyeballs_delay=0.001)
@@ -414,7 +426,11 @@ def test_an_ipv6_zone_is_kept(host: str, same_as_asyncio: Any) -> None:
                 )
                 connection, peer = server.accept()
                 with connection:
-                    zones = transport.get_extra_info("peername")[2:], transport.get_extra_info("sockname")[2:], peer[2:]
+                    zones = (
+                        transport.get_extra_info("peername")[2:],
+                        transport.get_extra_info("sockname")[2:],
+                        peer[2:],
+                    )
                     transport.close()
                     await until_closed(transport.get_extra_info("socket"))
                 return zones

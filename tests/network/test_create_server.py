@@ -6,15 +6,15 @@ import errno
 import re
 import socket
 import ssl
+from asyncio.trsock import TransportSocket
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from asyncio.trsock import TransportSocket
-from support.leaks import open_fds
 
 from network.peers import listener, receive_exactly, tcp_state, without_class
 from network.recorders import Recorder, drive, server, until_closed
+from support.leaks import open_fds
 
 
 class Greeter(asyncio.Protocol):
@@ -41,8 +41,10 @@ async def error_of(*args: Any, **keywords: Any) -> tuple[str, Any, str]:
     try:
         made = await asyncio.get_running_loop().create_server(Greeter, *args, **keywords)
     except Exception as error:
-        return type(error).__name__, getattr(error, "errno", None), re.sub(
-            r"\b\d{5}\b|fd=\d+", "N", without_class(str(error))
+        return (
+            type(error).__name__,
+            getattr(error, "errno", None),
+            re.sub(r"\b\d{5}\b|fd=\d+", "N", without_class(str(error))),
         )
     made.close()
     return "served", None, ""
@@ -325,7 +327,9 @@ async def test_connect_accepted_socket_serves_a_socket_accepted_elsewhere() -> N
      {"sock": "tcp", "ssl_shutdown_timeout": 1}, {"sock": "tcp", "no_such": 1}],
     ids=repr,
 )  # fmt: skip
-def test_connect_accepted_socket_fails_in_asyncios_words(keywords: dict[str, Any], same_as_asyncio: Any) -> None:
+def test_connect_accepted_socket_fails_in_asyncios_words(
+    keywords: dict[str, Any], same_as_asyncio: Any
+) -> None:
     async def error_of(**complete: Any) -> Any:
         try:
             await asyncio.get_running_loop().connect_accepted_socket(Greeter, **complete)

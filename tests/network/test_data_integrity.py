@@ -1,4 +1,6 @@
-"""No byte lost, doubled, changed or out of order: large exchanges, every size, slow readers, many connections."""
+"""No byte lost, doubled, changed or out of order: large exchanges, every size, slow readers, many
+connections.
+"""
 
 import asyncio
 import hashlib
@@ -14,7 +16,9 @@ from network.recorders import connection, server, settle
 
 EXCHANGE = 16 * 1024 * 1024
 OURS, THEIRS = (random.Random(seed).randbytes(EXCHANGE) for seed in (1, 2))
-SIZES = sorted({max(1, (1 << power) + extra) for power in range(21) for extra in (-1, 0, 1)})  # 1 byte to 1 MiB + 1
+SIZES = sorted(
+    {max(1, (1 << power) + extra) for power in range(21) for extra in (-1, 0, 1)}
+)  # 1 byte to 1 MiB + 1
 CHUNKS = (1, 2, 17, 100, 1000, 1460, 4096, 8191, 16_384, 65_535, 65_536, 100_000, 262_144, 1_000_000)
 
 
@@ -36,7 +40,9 @@ def in_chunks(data: bytes, seed: int) -> Iterator[bytes]:
 
 
 class Peer:
-    """The other end of an exchange: sends THEIRS in random chunks and receives OURS at the same time, in two threads."""
+    """The other end of an exchange: sends THEIRS in random chunks and receives OURS at the same time, in two
+    threads.
+    """
 
     def __init__(self, sock: socket.socket, seed: int) -> None:
         def send() -> None:
@@ -256,7 +262,9 @@ def converse(sock: socket.socket, sizes: list[int]) -> list[int]:
 @pytest.mark.parametrize("echo", ECHOES)
 @pytest.mark.parametrize("make_pair", [tcp_pair, bounded_pair])
 async def test_messages_of_every_size_are_echoed(echo: type[Echo], make_pair: Callable[[], Any]) -> None:
-    """One byte to one MiB, each power of two and its neighbours: every buffer size of the transport is crossed."""
+    """One byte to one MiB, each power of two and its neighbours: every buffer size of the transport is
+    crossed.
+    """
     async with connection(echo(), make_pair) as (_, peer):
         assert await asyncio.to_thread(converse, peer, SIZES) == []
 
@@ -264,7 +272,9 @@ async def test_messages_of_every_size_are_echoed(echo: type[Echo], make_pair: Ca
 @pytest.mark.parametrize("echo", ECHOES)
 @pytest.mark.parametrize("seed", [21, 22])
 async def test_small_and_large_messages_take_turns(echo: type[Echo], seed: int) -> None:
-    """Runs of small messages, then large ones, then mixed: a transport that adapts must lose nothing as it changes."""
+    """Runs of small messages, then large ones, then mixed: a transport that adapts must lose nothing as it
+    changes.
+    """
     choice = random.Random(seed)
     sizes: list[int] = []
     for _ in range(12):
@@ -335,7 +345,9 @@ async def test_100_connections_with_mixed_sizes_at_once(echo: type[Echo]) -> Non
         reader, writer = await asyncio.open_connection(*address)
         good = True
         for _ in range(10):
-            size = choice.choice((choice.randrange(1, 100), choice.randrange(1, 20_000), choice.randrange(1, 300_000)))
+            size = choice.choice(
+                (choice.randrange(1, 100), choice.randrange(1, 20_000), choice.randrange(1, 300_000))
+            )
             start = choice.randrange(EXCHANGE - size)
             message = OURS[start : start + size]
             writer.write(message)

@@ -12,7 +12,9 @@ from network.recorders import Recorder, drive, server, settle
 BIG = bytes(range(256)) * (16 * 1024)  # 4 MiB
 
 OLD_WAIT_CLOSED = pytest.mark.beyond_asyncio("wait_closed() waits since 3.12.1", before=(3, 12, 1))
-NO_CLIENTS_CALLS = pytest.mark.beyond_asyncio("close_clients() and abort_clients() are new in 3.13", before=(3, 13))
+NO_CLIENTS_CALLS = pytest.mark.beyond_asyncio(
+    "close_clients() and abort_clients() are new in 3.13", before=(3, 13)
+)
 
 
 async def connected(address: Any, protocol: Recorder) -> socket.socket:
@@ -49,7 +51,7 @@ async def test_a_port_is_served_again_right_after_close() -> None:
         clients.append(await connected(address, protocol))
         protocols.append(protocol)
         made.close()
-    for client, protocol in zip(clients, protocols):
+    for client, protocol in zip(clients, protocols, strict=True):
         client.close()
         await protocol.until("connection_lost")
 
@@ -100,7 +102,7 @@ async def test_close_leaves_clients_connected() -> None:
 async def test_start_serving_after_close_fails_as_asyncios() -> None:
     async with server(Recorder) as (made, _):
         made.close()
-        with pytest.raises(RuntimeError, match="server <.*> is closed"):
+        with pytest.raises(RuntimeError, match=r"server <.*> is closed"):
             await made.serve_forever()
 
 
@@ -209,7 +211,7 @@ async def test_abort_clients_drops_what_is_buffered() -> None:
     waiting = list(protocols)
     async with server(lambda: waiting.pop(0)) as (made, address):
         clients = [await connected(address, protocol) for protocol in protocols]
-        for client, protocol in zip(clients, protocols):
+        for client, protocol in zip(clients, protocols, strict=True):
             client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             protocol.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
             protocol.transport.write(BIG)
@@ -311,7 +313,9 @@ async def test_a_cancelled_serve_forever_has_closed_the_port() -> None:
 
 
 def test_nobody_is_accepted_once_the_loop_is_closed(loop: asyncio.AbstractEventLoop) -> None:
-    """A server left open: its socket listens on until somebody closes it, but no armed accept takes clients from it."""
+    """A server left open: its socket listens on until somebody closes it, but no armed accept takes clients
+    from it.
+    """
     with listener() as sock:
         loop.run_until_complete(loop.create_server(Recorder, sock=sock))
         loop.run_until_complete(settle())

@@ -1,4 +1,6 @@
-"""The order of a stream transport's callbacks, and what follows when a protocol closes, fails or aborts in one."""
+"""The order of a stream transport's callbacks, and what follows when a protocol closes, fails or aborts in
+one.
+"""
 
 import asyncio
 import errno
@@ -7,9 +9,16 @@ import threading
 from typing import Any
 
 import pytest
-from support.watch import Watch
 
-from network.peers import TIMEOUT, Background, bounded_pair, how_it_ends, receive_all, receive_exactly, tcp_pair
+from network.peers import (
+    TIMEOUT,
+    Background,
+    bounded_pair,
+    how_it_ends,
+    receive_all,
+    receive_exactly,
+    tcp_pair,
+)
 from network.recorders import (
     AnyRecorder,
     BufferedRecorder,
@@ -20,6 +29,7 @@ from network.recorders import (
     settle,
     until_closed,
 )
+from support.watch import Watch
 
 BIG = bytes(range(256)) * (4 * 1024)  # 1 MiB: more than the kernel's buffers of `bounded_pair` take
 CALLBACKS = [
@@ -36,7 +46,8 @@ async def test_a_conversation_calls_back_in_order(kind: type[AnyRecorder]) -> No
         peer.shutdown(socket.SHUT_WR)
         await protocol.until("connection_lost")
         assert protocol.trace == [
-            ("connection_made",), ("data_received", b"hello, world"), ("eof_received",), ("connection_lost", None),
+            ("connection_made",), ("data_received", b"hello, world"),
+            ("eof_received",), ("connection_lost", None),
         ]  # fmt: skip
 
 
@@ -85,7 +96,8 @@ async def test_accepted_connections_call_back_in_order(kind: type[AnyRecorder]) 
         assert await asyncio.to_thread(client) == b"EARLY"
         await protocol.until("connection_lost")
         assert protocol.trace == [
-            ("connection_made",), ("data_received", b"early"), ("eof_received",), ("connection_lost", None),
+            ("connection_made",), ("data_received", b"early"),
+            ("eof_received",), ("connection_lost", None),
         ]  # fmt: skip
 
 
@@ -126,7 +138,8 @@ async def test_resume_writing_never_follows_connection_lost(kind: type[AnyRecord
 
 
 async def conversation(protocol: AnyRecorder) -> tuple[list[Any], int, bool]:
-    """The peer says `go`, waits for the answer to be written, reads BIG or to the stream's end, says EOF, reads on.
+    """The peer says `go`, waits for the answer to be written, reads BIG or to the stream's end, says EOF,
+    reads on.
 
     Returns the protocol's trace, how many bytes the peer got, and whether they are what was sent, in order.
     """
@@ -165,7 +178,8 @@ def test_ending_inside_a_callback(
     async def main(protocol: AnyRecorder) -> Any:
         result = await conversation(protocol)
         if callback == "resume_writing" and isinstance(asyncio.get_running_loop(), asyncio.SelectorEventLoop):
-            # asyncio's bug: it ends the connection twice here, and the second time fails on what the first cleared.
+            # asyncio's bug: it ends the connection twice here, and the second time fails on what the first
+            # cleared.
             await settle()
             assert all(isinstance(context["exception"], AttributeError) for context in watch.take())
         return result
@@ -191,7 +205,9 @@ def test_ending_inside_a_callback(
 
 
 def described(contexts: list[dict[str, Any]], protocol: object) -> list[tuple[Any, ...]]:
-    """Contexts of the exception handler as values: the message (callbacks' reprs cut off), the error, what it names."""
+    """Contexts of the exception handler as values: the message (callbacks' reprs cut off), the error, what
+    it names.
+    """
     described = []
     for context in contexts:
         message = context["message"]
@@ -313,7 +329,13 @@ def test_keyboard_interrupt_in_data_received_leaves_the_loop_and_the_transport_u
     assert not protocol.transport.is_closing()
     peer.close()
     loop.run_until_complete(until_closed(ours))
-    assert protocol.names == ["connection_made", "data_received", "data_received", "eof_received", "connection_lost"]
+    assert protocol.names == [
+        "connection_made",
+        "data_received",
+        "data_received",
+        "eof_received",
+        "connection_lost",
+    ]
 
 
 async def test_calls_after_the_connection_is_lost_are_harmless(kind: type[AnyRecorder]) -> None:

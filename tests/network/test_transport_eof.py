@@ -24,7 +24,8 @@ async def test_write_eof_ends_one_direction_and_leaves_the_other_open(kind: type
         peer.shutdown(socket.SHUT_WR)
         await protocol.until("connection_lost")
         assert protocol.trace == [
-            ("connection_made",), ("data_received", b"an answer"), ("eof_received",), ("connection_lost", None),
+            ("connection_made",), ("data_received", b"an answer"),
+            ("eof_received",), ("connection_lost", None),
         ]  # fmt: skip
 
 
@@ -131,11 +132,14 @@ async def test_eof_waits_while_reading_is_paused(kind: type[AnyRecorder]) -> Non
         transport.resume_reading()
         await protocol.until("connection_lost")
         assert protocol.trace == [
-            ("connection_made",), ("data_received", b"last words"), ("eof_received",), ("connection_lost", None),
+            ("connection_made",), ("data_received", b"last words"),
+            ("eof_received",), ("connection_lost", None),
         ]  # fmt: skip
 
 
-async def test_data_and_eof_that_came_before_the_transport_are_delivered_in_order(kind: type[AnyRecorder]) -> None:
+async def test_data_and_eof_that_came_before_the_transport_are_delivered_in_order(
+    kind: type[AnyRecorder],
+) -> None:
     ours, peer = tcp_pair()
     with peer:
         peer.sendall(b"gone already")
@@ -144,7 +148,8 @@ async def test_data_and_eof_that_came_before_the_transport_are_delivered_in_orde
         await asyncio.get_running_loop().create_connection(lambda: protocol, sock=ours)
         await until_closed(ours)
         assert protocol.trace == [
-            ("connection_made",), ("data_received", b"gone already"), ("eof_received",), ("connection_lost", None),
+            ("connection_made",), ("data_received", b"gone already"),
+            ("eof_received",), ("connection_lost", None),
         ]  # fmt: skip
 
 
@@ -168,5 +173,5 @@ def test_calls_from_inside_eof_received(last: str, kind: type[AnyRecorder], same
 
         return drive(loop_factory, main)
 
-    state, received = same_as_asyncio(scenario)
+    _, received = same_as_asyncio(scenario)
     assert received == b"final"

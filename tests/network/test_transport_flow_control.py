@@ -1,14 +1,16 @@
-"""Flow control of writes: the limits, what sets them, and when the protocol is told to pause and to resume."""
+"""Flow control of writes: the limits, what sets them, and when the protocol is told to pause and to
+resume.
+"""
 
 import asyncio
 import itertools
 from typing import Any
 
 import pytest
-from support.compare import outcome
 
 from network.peers import bounded_pair, receive_all, receive_exactly
 from network.recorders import AnyRecorder, Recorder, connection, drive, settle
+from support.compare import outcome
 
 BIG = bytes(range(256)) * (4 * 1024)  # 1 MiB: more than the kernel's buffers of `bounded_pair` take
 
@@ -27,7 +29,9 @@ async def test_the_default_limits_are_asyncios() -> None:
 
 
 @pytest.mark.parametrize("limits", LIMITS, ids=repr)
-def test_setting_limits_gives_asyncios_values_and_errors(limits: dict[str, Any], same_as_asyncio: Any) -> None:
+def test_setting_limits_gives_asyncios_values_and_errors(
+    limits: dict[str, Any], same_as_asyncio: Any
+) -> None:
     def scenario(loop_factory: Any) -> Any:
         async def main() -> Any:
             async with connection(Recorder()) as (transport, _):
@@ -123,7 +127,9 @@ def test_changing_limits_while_something_is_buffered(same_as_asyncio: Any) -> No
 def alternates(names: list[str]) -> bool:
     """Whether pause_writing and resume_writing take turns, pausing first."""
     turns = [name for name in names if name in ("pause_writing", "resume_writing")]
-    return all(name == turn for name, turn in zip(turns, itertools.cycle(["pause_writing", "resume_writing"])))
+    return all(
+        name == turn for name, turn in zip(turns, itertools.cycle(["pause_writing", "resume_writing"]))
+    )
 
 
 @pytest.mark.parametrize("high", [0, 1, 1000, 64 * 1024, 700_000])

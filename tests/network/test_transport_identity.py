@@ -1,4 +1,6 @@
-"""What a stream transport is to code that looks at it: its type, attributes, extra info, repr, warnings, no copies."""
+"""What a stream transport is to code that looks at it: its type, attributes, extra info, repr, warnings, no
+copies.
+"""
 
 import asyncio
 import copy
@@ -10,11 +12,11 @@ import re
 import socket
 import warnings
 import weakref
+from asyncio.trsock import TransportSocket
 from collections.abc import Callable
 from typing import Any
 
 import pytest
-from asyncio.trsock import TransportSocket
 
 from network.peers import bounded_pair, how_it_ends, tcp_pair, unix_pair
 from network.recorders import AnyRecorder, Recorder, connection, drive, server, settle, until_closed
@@ -90,7 +92,9 @@ async def test_extra_info_stays_after_the_end() -> None:
 
 
 async def test_the_callers_socket_object_is_the_one_used() -> None:
-    """The transport keeps the object itself, so that closing the transport closes it, and nothing else does."""
+    """The transport keeps the object itself, so that closing the transport closes it, and nothing else
+    does.
+    """
     ours, peer = tcp_pair()
     with peer:
         fd = ours.fileno()
@@ -213,8 +217,8 @@ async def test_a_paused_transport_that_nobody_holds_warns_and_closes_its_socket(
         transport, _ = await asyncio.get_running_loop().create_connection(Recorder, sock=ours)
         transport.pause_reading()
         await settle()
+        del transport, _
         with pytest.warns(ResourceWarning, match=r"^unclosed transport <\w+ "):
-            del transport, _
             gc.collect()
         assert ours.fileno() == -1
         assert await asyncio.to_thread(how_it_ends, peer) == "eof"
@@ -224,9 +228,10 @@ async def test_a_reading_transport_that_nobody_holds_lives_on() -> None:
     protocol = Recorder(data_received=lambda self: self.transport.write(b"still here"))
     ours, peer = tcp_pair()
     with peer:
-        await asyncio.get_running_loop().create_connection(lambda: protocol, sock=ours)
         protocol_reference = weakref.ref(protocol)
+        waiting = [protocol]
         del protocol
+        await asyncio.get_running_loop().create_connection(waiting.pop, sock=ours)
         gc.collect()
         peer.sendall(b"?")
         assert await asyncio.to_thread(peer.recv, 100) == b"still here"
@@ -235,10 +240,13 @@ async def test_a_reading_transport_that_nobody_holds_lives_on() -> None:
 
 
 async def test_a_lost_connection_lets_go_of_protocol_and_transport() -> None:
-    """The protocol goes without the collector's help as soon as its owner lets go; the transport at the latest with it."""
+    """The protocol goes without the collector's help as soon as its owner lets go; the transport at the
+    latest with it.
+    """
     protocol = Recorder()
     ours, peer = tcp_pair()
-    transport, _ = await asyncio.get_running_loop().create_connection(lambda: protocol, sock=ours)
+    waiting = [protocol]
+    transport, _ = await asyncio.get_running_loop().create_connection(waiting.pop, sock=ours)
     references = weakref.ref(transport), weakref.ref(protocol)
     peer.close()
     await protocol.until("connection_lost")
@@ -256,7 +264,9 @@ async def test_a_lost_connection_lets_go_of_protocol_and_transport() -> None:
     assert references[0]() is None
 
 
-def test_debug_mode_logs_what_a_transport_does(same_as_asyncio: Any, caplog: pytest.LogCaptureFixture) -> None:
+def test_debug_mode_logs_what_a_transport_does(
+    same_as_asyncio: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     def scenario(loop_factory: Any) -> Any:
         async def main() -> None:
             asyncio.get_running_loop().set_debug(True)

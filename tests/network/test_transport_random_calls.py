@@ -1,9 +1,13 @@
 """Random scripts of transport calls, made from inside every callback and from outside, against asyncio.
 
-A script is played in lockstep: after each step of the peer everything on the wire is read and the loop settles, so
-that what happens does not depend on time. Writes are either far below what the kernel's buffers take or far above
-it, and the low limit is 0, so that flow control does not depend on the kernel either. What may still differ is left
-out of the comparison: how data is cut into calls, and how much of a buffer that abort() drops was already sent.
+A script is played in lockstep: after each step of the peer everything on the wire is read and the loop
+settles, so
+that what happens does not depend on time. Writes are either far below what the kernel's buffers take or far
+above
+it, and the low limit is 0, so that flow control does not depend on the kernel either. What may still differ
+is left
+out of the comparison: how data is cut into calls, and how much of a buffer that abort() drops was already
+sent.
 """
 
 import asyncio
@@ -18,11 +22,11 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from support.loops import FACTORIES, ORACLE
-from support.watch import Watch
 
 from network.peers import TIMEOUT, Pair, bounded_pair
 from network.recorders import AnyRecorder, BufferedRecorder, Recorder, drive, settle, until_closed
+from support.loops import FACTORIES, ORACLE
+from support.watch import Watch
 
 BIG = 1024 * 1024  # bytes: more than the kernel's buffers of the pairs below take
 PATTERN = bytes(range(256)) * 16
@@ -33,7 +37,9 @@ SMALL = st.sampled_from([0, 1, 100, 2000])
 CALLS = st.one_of(
     st.tuples(st.just("write"), st.one_of(SMALL, SMALL, SMALL, st.just(BIG))),
     st.tuples(st.just("writelines"), st.lists(SMALL, max_size=3).map(tuple)),
-    st.sampled_from([("pause_reading",), ("resume_reading",), ("resume_reading",), ("write_eof",), ("close",)]),
+    st.sampled_from(
+        [("pause_reading",), ("resume_reading",), ("resume_reading",), ("write_eof",), ("close",)]
+    ),
     st.sampled_from([("abort",), ("set_protocol", "Protocol"), ("set_protocol", "BufferedProtocol")]),
     st.tuples(st.just("limits"), st.sampled_from([0, 64 * 1024, 4 * BIG])),
 )
@@ -43,7 +49,9 @@ CALLBACKS = ("connection_made", "eof_received", "pause_writing", "resume_writing
 
 @dataclass(frozen=True)
 class Step:
-    """What the peer sends (bytes, or None for its end of stream), the calls when it arrived, and calls from outside."""
+    """What the peer sends (bytes, or None for its end of stream), the calls when it arrived, and calls from
+    outside.
+    """
 
     sends: int | None
     inside: tuple[Call, ...] = ()
@@ -52,7 +60,9 @@ class Step:
 
 @dataclass(frozen=True)
 class Script:
-    """Steps of the peer, what to call inside which callback (the first time), whether EOF keeps the transport open."""
+    """Steps of the peer, what to call inside which callback (the first time), whether EOF keeps the
+    transport open.
+    """
 
     steps: tuple[Step, ...]
     inside: tuple[tuple[str, tuple[Call, ...]], ...] = ()
@@ -63,14 +73,18 @@ STEPS = st.builds(Step, st.sampled_from([1, 10, 3000, 30_000, None]), CALL_LISTS
 SCRIPTS = st.builds(
     Script,
     st.lists(STEPS, min_size=1, max_size=6).map(tuple),
-    st.dictionaries(st.sampled_from(CALLBACKS), CALL_LISTS, max_size=4).map(lambda calls: tuple(calls.items())),
+    st.dictionaries(st.sampled_from(CALLBACKS), CALL_LISTS, max_size=4).map(
+        lambda calls: tuple(calls.items())
+    ),
     st.booleans(),
 )
 
 
 @dataclass
 class Played:
-    """What happened: callbacks and calls in order, with the transport's state after each step; what the peer got."""
+    """What happened: callbacks and calls in order, with the transport's state after each step; what the peer
+    got.
+    """
 
     trace: list[Any] = field(default_factory=list)
     peer_received: bytes = b""
@@ -196,14 +210,21 @@ class Player:
                 quiet = 0 if busy else quiet + 1
         transport = self._transport
         self.played.trace.append(
-            (transport.is_closing(), transport.is_reading(), transport.get_write_buffer_limits(), self._peer_ended)
+            (
+                transport.is_closing(),
+                transport.is_reading(),
+                transport.get_write_buffer_limits(),
+                self._peer_ended,
+            )
         )
 
     def _is_flushing(self) -> bool:
         return not self._lost and self._transport.get_write_buffer_size() > 0
 
     def _is_on_the_wire(self) -> bool:
-        """Whether the kernel still carries TCP bytes or a FIN to the other end. Unix sockets deliver at once."""
+        """Whether the kernel still carries TCP bytes or a FIN to the other end. Unix sockets deliver at
+        once.
+        """
         if self._peer.family == socket.AF_UNIX:
             return False
         for sock in (self._ours, self._peer):
@@ -246,7 +267,9 @@ def played(name: str, script: Script, make_pair: Callable[[], Pair], watch: Watc
         return await Player(script, make_pair()).play()
 
     result: Played = drive(watch.factory(FACTORIES[name]), main)
-    if name == ORACLE:  # asyncio ends a connection twice that is closed inside resume_writing(), and fails on that
+    if (
+        name == ORACLE
+    ):  # asyncio ends a connection twice that is closed inside resume_writing(), and fails on that
         reports = watch.take()
         assert all(isinstance(context["exception"], AttributeError) for context in reports), reports
     return result

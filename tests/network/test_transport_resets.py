@@ -1,4 +1,6 @@
-"""Connections that end in an error: resets while reading and writing, a peer that is gone, and one that times out."""
+"""Connections that end in an error: resets while reading and writing, a peer that is gone, and one that
+times out.
+"""
 
 import asyncio
 import errno
@@ -7,11 +9,11 @@ import struct
 from typing import Any
 
 import pytest
-from support.compare import outcome
-from support.waiting import wait_until
 
 from network.peers import TCP_CLOSE, TIMEOUT, bounded_pair, close_with_reset, receive_all, tcp_pair, tcp_state
 from network.recorders import AnyRecorder, Recorder, connection, drive, settle, until_closed
+from support.compare import outcome
+from support.waiting import wait_until
 
 BIG = bytes(range(256)) * (4 * 1024)  # 1 MiB: more than the kernel's buffers of `bounded_pair` take
 
@@ -62,7 +64,9 @@ async def test_a_reset_while_much_is_buffered(kind: type[AnyRecorder]) -> None:
         assert transport.get_write_buffer_size() == 0
 
 
-def test_a_reset_while_much_is_buffered_and_reading_is_paused(kind: type[AnyRecorder], same_as_asyncio: Any) -> None:
+def test_a_reset_while_much_is_buffered_and_reading_is_paused(
+    kind: type[AnyRecorder], same_as_asyncio: Any
+) -> None:
     def scenario(loop_factory: Any) -> Any:
         async def main() -> Any:
             protocol = kind()
@@ -169,7 +173,9 @@ async def test_a_connection_that_times_out_is_lost_with_timeouterror(kind: type[
 
 
 async def test_our_own_abort_may_send_a_reset() -> None:
-    """SO_LINGER set on the transport's socket is honoured when it is closed: close() is the last thing done to it."""
+    """SO_LINGER set on the transport's socket is honoured when it is closed: close() is the last thing done
+    to it.
+    """
     protocol = Recorder()
     async with connection(protocol) as (transport, peer):
         sock = transport.get_extra_info("socket")
@@ -190,7 +196,7 @@ async def test_one_connections_reset_leaves_the_others_alone() -> None:
     loop = asyncio.get_running_loop()
     pairs = [tcp_pair() for _ in range(100)]
     protocols = [Recorder(data_received=echo) for _ in pairs]
-    for protocol, (ours, peer) in zip(protocols, pairs):
+    for protocol, (ours, peer) in zip(protocols, pairs, strict=True):
         await loop.create_connection(lambda: protocol, sock=ours)  # noqa: B023
         peer.sendall(b"one")
     for _, peer in pairs[::2]:

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from support.compare import outcome
 
 from network.peers import bounded_pair, how_it_ends, receive_all, receive_exactly
 from network.recorders import AnyRecorder, Recorder, connection, drive, settle
+from support.compare import outcome
 
 BIG = bytes(range(256)) * (4 * 1024)  # 1 MiB: more than the kernel's buffers of `bounded_pair` take
 
@@ -86,9 +86,12 @@ def lines(kind: str) -> Any:
     def generated() -> Iterator[Any]:
         yield from pieces
 
-    return {"list": pieces, "tuple": tuple(pieces), "generator": generated(), "dict": dict.fromkeys(map(bytes, pieces))}[
-        kind
-    ]
+    return {
+        "list": pieces,
+        "tuple": tuple(pieces),
+        "generator": generated(),
+        "dict": dict.fromkeys(map(bytes, pieces)),
+    }[kind]
 
 
 @pytest.mark.parametrize("kind", ["list", "tuple", "generator", "dict"])
@@ -163,7 +166,9 @@ async def test_the_buffer_may_be_resized_right_after_write() -> None:
 
 @pytest.mark.parametrize("method", ["write", "writelines"])
 @pytest.mark.parametrize("data", [b"data", b""])
-def test_write_after_write_eof_raises_in_asyncios_words(method: str, data: bytes, same_as_asyncio: Any) -> None:
+def test_write_after_write_eof_raises_in_asyncios_words(
+    method: str, data: bytes, same_as_asyncio: Any
+) -> None:
     def scenario(loop_factory: Any) -> Any:
         async def main() -> Any:
             async with connection(Recorder()) as (transport, peer):
