@@ -54,6 +54,21 @@ loop.call_soon(act)
 loop.call_soon(loop.stop)
 loop.run_forever()
 """,
+    "in a callback with things armed": """
+loop = new_event_loop()
+ours, theirs = socket.socketpair()
+ours.setblocking(False)
+loop.add_reader(theirs, int)
+loop.call_later(3600, int)
+waiting = loop.create_task(loop.sock_recv(ours, 10))
+loop.run_until_complete(asyncio.sleep(0))
+loop.call_soon(act)
+loop.call_soon(loop.stop)
+loop.run_forever()
+waiting.cancel()
+loop.run_until_complete(asyncio.wait([waiting]))
+loop.remove_reader(theirs)
+""",
     "inside a task with things armed": """
 loop = new_event_loop()
 ours, theirs = socket.socketpair()
@@ -157,7 +172,8 @@ print(in_child(touch))
     assert child.stdout == "True\n0\nparent goes on\n", child.explain()
 
 
-@pytest.mark.parametrize("state", STATES)
+# Not inside a task: from 3.14 on asyncio's Task does not let SystemExit out in a forked child.
+@pytest.mark.parametrize("state", [state for state in STATES if "task" not in state])
 def test_a_child_that_ends_normally_ends_cleanly(run_child, state):
     """Not by os._exit: atexit hooks, finalisers and destructors run over the copies."""
     child = run_child(

@@ -3,7 +3,8 @@
 A trace is the list of callbacks as tuples: ("connection_made",), ("data_received", b"…"), ("eof_received",),
 ("pause_writing",), ("resume_writing",), ("connection_lost", the exception's type name or None). A
 BufferedProtocol's `buffer_updated` is written down as `data_received`, so that traces of both kinds of
-protocol compare equal. """
+protocol compare equal.
+"""
 
 import asyncio
 import contextlib
