@@ -365,6 +365,10 @@ cdef class LoopCore(Callbacks):
             self.buffers = buffers
         return self.buffers
 
+    def _check_closed(self):
+        if self._closed:
+            self._refuse()
+
     def _refuse(self):
         if self.forked:
             raise RuntimeError(
@@ -626,6 +630,7 @@ cdef class LoopCore(Callbacks):
     def _forget_after_fork(self):
         """In a forked child: lets go of the parent's driver. Its memory is not even mapped here."""
         self.forked = True
+        self._closed = True
         if self.driver != NULL:
             self.driver.calls.forked(self.driver)
             self.driver = NULL

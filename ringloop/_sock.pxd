@@ -27,4 +27,5 @@ cdef class Sockets(LoopCore):
 
 
 cdef object try_recv(int fd, Py_ssize_t size)
+cdef int get_writable(object target, Py_buffer *view) except -1
 cdef Py_ssize_t try_recv_into(int fd, object target) except -2

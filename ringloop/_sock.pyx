@@ -358,11 +358,21 @@ cdef class Sockets(LoopCore):
             raise OSError(error, f"Connect call failed {address}")
 
 
+cdef int get_writable(object target, Py_buffer *view) except -1:
+    """Gets the buffer of what is to be received into; raises what socket.recv_into() does if it has none."""
+    try:
+        return PyObject_GetBuffer(target, view, PyBUF_WRITABLE)
+    except (BufferError, TypeError):
+        raise TypeError(
+            "recv_into() argument 1 must be read-write bytes-like object, "
+            f"not {type(target).__name__}") from None
+
+
 cdef Py_ssize_t try_recv_into(int fd, object target) except -2:
     """How many bytes were received, or -1 if that would block."""
     cdef Py_buffer view
     cdef Py_ssize_t count
-    PyObject_GetBuffer(target, &view, PyBUF_WRITABLE)
+    get_writable(target, &view)
     count = recv(fd, view.buf, view.len, MSG_DONTWAIT)
     PyBuffer_Release(&view)
     if count < 0:

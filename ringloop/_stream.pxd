@@ -4,11 +4,15 @@ from ringloop._sock cimport Sockets
 from ringloop._transfer cimport Endpoint
 
 
-cdef extern from "<sys/socket.h>" nogil:
-    ctypedef struct sockaddr "struct sockaddr":
-        unsigned short sa_family
-    ctypedef struct sockaddr_storage "struct sockaddr_storage":
-        unsigned short ss_family
+cdef extern from "<netinet/in.h>" nogil:
+    ctypedef struct in6_addr "struct in6_addr":
+        pass
+    ctypedef struct sockaddr_in6 "struct sockaddr_in6":
+        unsigned short sin6_family
+        unsigned short sin6_port
+        unsigned int sin6_flowinfo
+        in6_addr sin6_addr
+        unsigned int sin6_scope_id
 
 
 cdef class StreamTransport(Endpoint):
@@ -16,8 +20,8 @@ cdef class StreamTransport(Endpoint):
     cdef int family
     cdef int kind
     cdef int ip_protocol
-    cdef sockaddr_storage own_address
-    cdef sockaddr_storage peer_address
+    cdef sockaddr_in6 own_address      # or a sockaddr_in; of family 0 where there is none
+    cdef sockaddr_in6 peer_address
     cdef object protocol
     cdef object server
     cdef dict extra

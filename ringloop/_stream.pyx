@@ -21,7 +21,7 @@ from libc.string cimport memcpy
 from posix.unistd cimport close
 
 from ringloop._callbacks cimport PyContext_CopyCurrent
-from ringloop._sock cimport Sockets
+from ringloop._sock cimport Sockets, get_writable
 from ringloop._transfer cimport Endpoint, Receive, Send, in_flight
 
 
@@ -30,6 +30,7 @@ cdef extern from "<sys/socket.h>" nogil:
     Py_ssize_t send(int fd, const void *buffer, size_t length, int flags)
     int shutdown(int fd, int how)
     int setsockopt(int fd, int level, int option, const void *value, unsigned int length)
+    ctypedef struct sockaddr "struct sockaddr"
     int getsockname(int fd, sockaddr *address, unsigned int *length)
     int getpeername(int fd, sockaddr *address, unsigned int *length)
 
@@ -40,13 +41,6 @@ cdef extern from "<netinet/in.h>" nogil:
     ctypedef struct sockaddr_in "struct sockaddr_in":
         uint16_t sin_port
         in_addr sin_addr
-    ctypedef struct in6_addr "struct in6_addr":
-        pass
-    ctypedef struct sockaddr_in6 "struct sockaddr_in6":
-        uint16_t sin6_port
-        uint32_t sin6_flowinfo
-        in6_addr sin6_addr
-        uint32_t sin6_scope_id
     uint16_t ntohs(uint16_t value)
     uint32_t ntohl(uint32_t value)
 
@@ -131,12 +125,10 @@ cdef class StreamTransport(Endpoint):
 
     cdef int read_addresses(self) except -1:
         """Now, since a peer that is gone has no name any more."""
-        cdef unsigned int length = sizeof(sockaddr_storage)
-        self.own_address.ss_family = 0
-        self.peer_address.ss_family = 0
+        cdef unsigned int length = sizeof(sockaddr_in6)
         if self.family == AF_INET or self.family == AF_INET6:
             getsockname(self.fd, <sockaddr *> &self.own_address, &length)
-            length = sizeof(sockaddr_storage)
+            length = sizeof(sockaddr_in6)
             getpeername(self.fd, <sockaddr *> &self.peer_address, &length)
             return 0
         sock = self.socket_object()
@@ -235,6 +227,7 @@ cdef class StreamTransport(Endpoint):
         return 0
 
     cdef object protocol_buffer(self):
+        cdef Py_buffer view
         try:
             target = self.protocol.get_buffer(-1)
             if not len(target):
@@ -244,13 +237,12 @@ cdef class StreamTransport(Endpoint):
         except BaseException as exc:
             self.fatal_error(exc, "Fatal error: protocol.get_buffer() call failed.")
             return None
-        if not is_writable(target):
-            # As socket.recv_into() says it, by which asyncio receives.
-            self.fatal_error(
-                TypeError("recv_into() argument 1 must be read-write bytes-like object, "
-                          f"not {type(target).__name__}"),
-                "Fatal read error on socket transport")
+        try:
+            get_writable(target, &view)
+        except TypeError as exc:
+            self.fatal_error(exc, "Fatal read error on socket transport")
             return None
+        PyBuffer_Release(&view)
         return target
 
     cdef int buffer_updated(self, Py_ssize_t count) except -1:
@@ -493,25 +485,14 @@ cdef class StreamTransport(Endpoint):
         return 0
 
 
-cdef bint is_writable(object target):
-    cdef Py_buffer view
-    try:
-        PyObject_GetBuffer(target, &view, PyBUF_WRITABLE)
-    except (BufferError, TypeError):
-        return False
-    PyBuffer_Release(&view)
-    return True
-
-
-cdef object address_object(sockaddr_storage *address):
+cdef object address_object(sockaddr_in6 *ip6):
     """As the socket module gives it; None where there is none."""
     cdef char text[INET6_ADDRSTRLEN]
-    cdef sockaddr_in *ip4 = <sockaddr_in *> address
-    cdef sockaddr_in6 *ip6 = <sockaddr_in6 *> address
-    if address.ss_family == AF_INET:
+    cdef sockaddr_in *ip4 = <sockaddr_in *> ip6
+    if ip6.sin6_family == AF_INET:
         inet_ntop(AF_INET, &ip4.sin_addr, text, sizeof(text))
         return text.decode("ascii"), ntohs(ip4.sin_port)
-    if address.ss_family == AF_INET6:
+    if ip6.sin6_family == AF_INET6:
         inet_ntop(AF_INET6, &ip6.sin6_addr, text, sizeof(text))
         return text.decode("ascii"), ntohs(ip6.sin6_port), ntohl(ip6.sin6_flowinfo), ip6.sin6_scope_id
     return None

@@ -63,11 +63,11 @@ cdef class Receive(Operation):
 
 cdef class Send(Operation):
     cdef Endpoint transport
-    cdef object queue                  # deque of bytes not yet taken by the kernel, nor in flight's end seen
+    cdef object queue                  # deque of bytes whose sending has not completed; None until needed
     cdef Py_ssize_t head_offset        # of the first: how much of it is gone
     cdef Py_ssize_t queued_bytes
     cdef list lent                     # what the kernel reads from now
-    cdef iovec parts[SEND_PARTS_MAX]
+    cdef iovec *parts                  # ours, SEND_PARTS_MAX of them; NULL until needed
     cdef msghdr message
 
     cdef int start(self) except -1

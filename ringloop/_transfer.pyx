@@ -20,6 +20,7 @@ from cpython.exc cimport PyErr_Clear
 from cpython.object cimport PyObject
 from libc.errno cimport EAGAIN, EINTR, ENOBUFS
 from libc.stdint cimport int32_t, uint16_t, uint32_t, uint64_t
+from libc.stdlib cimport free, malloc
 
 from ringloop._core cimport (
     OPERATION_CANCELLING, OPERATION_SUBMITTED, RL_CAN_POLL_FIRST, RL_CAN_RECV_MULTISHOT, RL_CQE_BUFFER,
@@ -160,6 +161,9 @@ cdef class Receive(Operation):
             PyContext_Exit(context)
         return 0
 
+    cdef object describe(self):
+        return repr(self.transport)
+
     cdef int advance(self, int32_t result, uint32_t flags, object payload) except -1:
         """Told apart by what they carry: after a change of the way, completions of both may be queued."""
         cdef Endpoint transport = self.transport
@@ -276,9 +280,12 @@ cdef class Send(Operation):
     def __cinit__(self, Endpoint transport):
         self.transport = transport
         self.loop = transport.loop
-        self.queue = deque()
         # Only the completion tells how much of the lent bytes is gone.
         self.settles = True
+
+    def __dealloc__(self):
+        # In flight the loop holds a reference: the kernel reads no iovec any more.
+        free(self.parts)
 
     cdef int push(self, object data, Py_ssize_t offset) except -1:
         """Queues data from offset on. What the caller may change is copied."""
@@ -287,6 +294,8 @@ cdef class Send(Operation):
             offset = 0
         if offset:
             self.head_offset = offset
+        if self.queue is None:
+            self.queue = deque()
         self.queue.append(data)
         self.queued_bytes += PyBytes_GET_SIZE(data) - offset
         return 0
@@ -296,6 +305,10 @@ cdef class Send(Operation):
         cdef Py_ssize_t index = 0, offset = self.head_offset
         if in_flight(self) or not self.loop.alive():
             return 0
+        if self.parts == NULL:
+            self.parts = <iovec *> malloc(SEND_PARTS_MAX * sizeof(iovec))
+            if self.parts == NULL:
+                raise MemoryError
         self.lent = list(islice(self.queue, SEND_PARTS_MAX))
         for data in self.lent:
             self.parts[index].iov_base = PyBytes_AS_STRING(data) + offset
@@ -334,6 +347,9 @@ cdef class Send(Operation):
             PyContext_Exit(context)
         return 0
 
+    cdef object describe(self):
+        return repr(self.transport)
+
     cdef int advance(self, int32_t result) except -1:
         cdef Endpoint transport = self.transport
         if result >= 0:
@@ -364,7 +380,7 @@ cdef class Send(Operation):
 
     cdef int clear(self) except -1:
         """Forgets what is queued, and asks for the end of what is in flight."""
-        self.queue.clear()
+        self.queue = None
         self.head_offset = 0
         self.queued_bytes = 0
         return self.loop.cancel(self)

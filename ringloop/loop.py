@@ -136,7 +136,7 @@ class Loop(NotYetBuilt, Streams, Connecting, Serving, Signals, base_events.BaseE
 
     def _forget_after_fork(self) -> None:
         LoopCore._forget_after_fork(self)
-        self._drop_signals()
+        self._drop_signals_after_fork()
 
     def close(self) -> None:
         """Closes the loop: drops what is queued, ends what is in flight, frees fds and memory.

@@ -176,8 +176,19 @@ class Signals(asyncio.BaseEventLoop):
         finally:
             self._drop_signals()
 
+    def _drop_signals_after_fork(self) -> None:
+        """In a forked child: its signals must not reach the parent's loop, nor a later file of that
+        number.
+        """
+        ours = _NO_FD if self._csock is None else self._csock.fileno()
+        self._drop_signals()
+        if ours != _NO_FD:
+            standing = signal.set_wakeup_fd(_NO_FD)
+            if standing != ours:
+                signal.set_wakeup_fd(standing)
+
     def _drop_signals(self) -> None:
-        """Closes the sockets, forgets the rest, and leaves signals as they are: also for a forked child."""
+        """Closes the sockets, forgets the rest, and leaves signals as they are."""
         self._signal_handlers = types.MappingProxyType({})
         self._holds_wakeup_fd = False
         self._displaced_fd = _NO_FD

@@ -51,8 +51,8 @@ struct rl_driver_calls {
      * timeout_ns has passed (RL_WAIT_FOREVER: no limit; 0: a poll). Runs pending kernel task work in any
      * case, but not always all of it: rl_driver_wants_enter() tells. Returns 0 when done, also after a
      * timeout, a signal, or a lack of kernel memory that left entries queued: the caller looks at the queues,
-     * not at the result. -errno only for what no retry can mend: EEXIST on a thread that is not the owner, EBADFD
-     * before `enable`, EBADR when the kernel had no memory to keep a completion.
+     * not at the result. -errno only for what no retry can mend: EEXIST on a thread that is not the owner,
+     * EBADFD before `enable`, EBADR when the kernel had no memory to keep a completion.
      */
     int (*enter)(rl_driver *driver, uint32_t wait_count, int64_t timeout_ns);
     /*

@@ -176,7 +176,9 @@ def test_ending_inside_a_callback(
     callback: str, end: str, kind: type[AnyRecorder], same_as_asyncio: Any, watch: Watch
 ) -> None:
     async def main(protocol: AnyRecorder) -> Any:
-        result = await conversation(protocol)
+        trace, complete, in_order = await conversation(protocol)
+        # An abort with a rest in the queue: whether the kernel took that rest in one piece is its affair.
+        result = trace, complete if (callback, end) != ("resume_writing", "abort") else None, in_order
         if callback == "resume_writing" and isinstance(asyncio.get_running_loop(), asyncio.SelectorEventLoop):
             # asyncio's bug: it ends the connection twice here, and the second time fails on what the first
             # cleared.
