@@ -256,8 +256,11 @@ cdef class Sockets(LoopCore):
             raise ValueError("the socket must be non-blocking")
         return sock.fileno()
 
-    async def _until_ready(self, int fd, uint32_t events):
-        """When this is cancelled, the poll has ended before the error goes on to the caller."""
+    async def _until_ready(self, sock, int fd, uint32_t events):
+        """Waits; returns the socket's fd: -1 if it was closed meanwhile, and its number another's perhaps.
+
+        When this is cancelled, the poll has ended before the error goes on to the caller.
+        """
         self.refuse_owned(fd, fd)
         cdef ReadyWait wait = ReadyWait(self, fd, events)
         self.submit(wait)
@@ -265,6 +268,7 @@ cdef class Sockets(LoopCore):
             await wait.future
         finally:
             self.cancel_at_once(wait)
+        return sock.fileno()
 
     async def sock_recv(self, sock, n):
         """Receives up to n bytes from a non-blocking socket; b"" is the end of the stream."""
@@ -273,7 +277,7 @@ cdef class Sockets(LoopCore):
             data = try_recv(fd, n)
             if data is not None:
                 return data
-            await self._until_ready(fd, POLLIN)
+            fd = await self._until_ready(sock, fd, POLLIN)
 
     async def sock_recv_into(self, sock, buf):
         """Receives into a writable buffer; returns how many bytes."""
@@ -283,7 +287,7 @@ cdef class Sockets(LoopCore):
             count = try_recv_into(fd, buf)
             if count >= 0:
                 return count
-            await self._until_ready(fd, POLLIN)
+            fd = await self._until_ready(sock, fd, POLLIN)
 
     async def sock_recvfrom(self, sock, bufsize):
         """Receives a datagram of up to bufsize bytes; returns it and its sender's address."""
@@ -293,7 +297,7 @@ cdef class Sockets(LoopCore):
                 return sock.recvfrom(bufsize)
             except (BlockingIOError, InterruptedError):
                 pass
-            await self._until_ready(fd, POLLIN)
+            fd = await self._until_ready(sock, fd, POLLIN)
 
     async def sock_recvfrom_into(self, sock, buf, nbytes=0):
         """Receives a datagram into a writable buffer; returns its length and its sender's address."""
@@ -305,7 +309,7 @@ cdef class Sockets(LoopCore):
                 return sock.recvfrom_into(buf, nbytes)
             except (BlockingIOError, InterruptedError):
                 pass
-            await self._until_ready(fd, POLLIN)
+            fd = await self._until_ready(sock, fd, POLLIN)
 
     async def sock_sendall(self, sock, data):
         """Sends all of data. After an error there is no telling how much of it went out."""
@@ -315,7 +319,7 @@ cdef class Sockets(LoopCore):
             sent += try_send(fd, data, sent)
             if sent == length:
                 return
-            await self._until_ready(fd, POLLOUT)
+            fd = await self._until_ready(sock, fd, POLLOUT)
 
     async def sock_sendto(self, sock, data, address):
         """Sends a datagram to address; returns how many bytes went out."""
@@ -325,7 +329,7 @@ cdef class Sockets(LoopCore):
                 return sock.sendto(data, address)
             except (BlockingIOError, InterruptedError):
                 pass
-            await self._until_ready(fd, POLLOUT)
+            fd = await self._until_ready(sock, fd, POLLOUT)
 
     async def sock_accept(self, sock):
         """Accepts a connection on a listening socket; returns its non-blocking socket and its address."""
@@ -338,7 +342,7 @@ cdef class Sockets(LoopCore):
             else:
                 connection.setblocking(False)
                 return connection, address
-            await self._until_ready(fd, POLLIN)
+            fd = await self._until_ready(sock, fd, POLLIN)
 
     async def sock_connect(self, sock, address):
         """Connects a socket to an address, which is resolved first if it is of the Internet."""
@@ -352,7 +356,7 @@ cdef class Sockets(LoopCore):
             return
         except (BlockingIOError, InterruptedError):
             pass
-        await self._until_ready(fd, POLLOUT)
+        await self._until_ready(sock, fd, POLLOUT)
         error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if error != 0:
             raise OSError(error, f"Connect call failed {address}")
