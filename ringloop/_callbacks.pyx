@@ -27,6 +27,7 @@ cdef extern from "Python.h":
 
 cdef enum: STACK_SLOTS = 5
 
+cdef bint HAS_THREAD_SAFE_HANDLES = hasattr(asyncio_events, "_ThreadSafeHandle")
 cdef bint SOURCE_TAKES_DEBUG = sys.version_info >= (3, 13)
 cdef object ASYNCIO_HANDLE = asyncio_events.Handle
 cdef object ASYNCIO_TIMER_HANDLE = asyncio_events.TimerHandle
@@ -97,12 +98,18 @@ cdef void trace_origin(Handle handle):
     handle._source_traceback = format_helpers.extract_stack(sys._getframe(0))
 
 
-cdef Handle new_handle(object loop, object callback, tuple args, object context):
-    cdef Handle handle = Handle.__new__(Handle)
+cdef inline void fill_handle(
+    Handle handle, object loop, object callback, tuple args, object context
+):
     handle._callback = callback
     handle._args = args
     handle._loop = loop
     handle._context = PyContext_CopyCurrent() if context is None else context
+
+
+cdef Handle new_handle(object loop, object callback, tuple args, object context):
+    cdef Handle handle = Handle.__new__(Handle)
+    fill_handle(handle, loop, callback, args, context)
     return handle
 
 
@@ -112,10 +119,7 @@ cdef TimerHandle new_timer(
     """A timer that is in the heap already. The heap owns one reference to it."""
     cdef double when_seconds = when
     cdef TimerHandle handle = TimerHandle.__new__(TimerHandle)
-    handle._callback = callback
-    handle._args = args
-    handle._loop = loop
-    handle._context = PyContext_CopyCurrent() if context is None else context
+    fill_handle(handle, loop, callback, args, context)
     handle._when = when
     handle.heap = heap
     handle.timer.owner = <void *> handle
@@ -179,6 +183,10 @@ cdef int cancel(Handle handle) except -1:
     handle._callback = None
     handle._args = None
     return 0
+
+
+cdef class _ThreadSafeHandle(Handle):
+    """What `call_soon_threadsafe` returns from Python 3.14 on. Under the GIL any handle is thread-safe."""
 
 
 cdef class TimerHandle(Handle):
@@ -290,7 +298,12 @@ cdef class Callbacks:
         """As `call_soon`, from any thread or signal handler. Wakes the loop if it sleeps."""
         if self._closed:
             self._check_closed()
-        cdef Handle handle = new_handle(self, callback, args, context)
+        cdef Handle handle
+        if HAS_THREAD_SAFE_HANDLES:
+            handle = _ThreadSafeHandle.__new__(_ThreadSafeHandle)
+        else:
+            handle = Handle.__new__(Handle)
+        fill_handle(handle, self, callback, args, context)
         if self._debug:
             self._check_callback(callback, "call_soon_threadsafe")
             trace_origin(handle)
@@ -326,14 +339,10 @@ cdef class Callbacks:
         """Returns a new asyncio.Future of this loop."""
         return Future(loop=self)
 
-    def create_task(self, coro, *, name=None, context=None, **kwargs):
+    def create_task(self, coro, **kwargs):
         """Wraps a coroutine in an asyncio.Task; keywords as the running Python's Task takes them."""
-        if self._task_factory is None and not self._debug and not kwargs and not self._closed:
-            return Task(coro, loop=self, name=name, context=context)
-        if name is not None:
-            kwargs["name"] = name
-        if context is not None:
-            kwargs["context"] = context
+        if self._task_factory is None and not self._closed:
+            return Task(coro, loop=self, **kwargs)
         return base_create_task(self, coro, **kwargs)
 
     cdef int64_t until_timer_ns(self) except -2:

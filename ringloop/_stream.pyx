@@ -59,6 +59,9 @@ cdef object BufferedProtocol = protocols.BufferedProtocol
 cdef object TransportSocket = trsock.TransportSocket
 cdef object set_result_unless_cancelled = futures._set_result_unless_cancelled
 cdef bint WRITELINES_TAKES_VIEWS = sys.version_info >= (3, 12)
+cdef bint WRITELINES_SKIPS_EMPTY = sys.version_info >= (3, 14)
+cdef str WRITE_TAKES = (
+    "bytes, bytearray, or memoryview object" if sys.version_info >= (3, 14) else "bytes-like object")
 cdef int CONNECTION_LOST_WRITES_LOGGED = constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES
 
 
@@ -363,7 +366,7 @@ cdef class StreamTransport(Endpoint):
     def write(self, data):
         """Sends data, bytes-like. What the kernel does not take at once is queued."""
         if not PyBytes_CheckExact(data) and not isinstance(data, (bytes, bytearray, memoryview)):
-            raise TypeError(f"data argument must be a bytes-like object, not {type(data).__name__!r}")
+            raise TypeError(f"data argument must be a {WRITE_TAKES}, not {type(data).__name__!r}")
         if self.eof_written:
             raise RuntimeError("Cannot call write() after write_eof()")
         self.write_bytes(data)
@@ -376,7 +379,8 @@ cdef class StreamTransport(Endpoint):
             if not list_of_data:
                 return
             list_of_data = [
-                data if PyBytes_CheckExact(data) else memoryview(data) for data in list_of_data]
+                data if PyBytes_CheckExact(data) else memoryview(data)
+                for data in list_of_data if data or not WRITELINES_SKIPS_EMPTY]
         self.write(b"".join(list_of_data))
 
     cdef int write_bytes(self, object data) except -1:

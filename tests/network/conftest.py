@@ -1,8 +1,7 @@
 """What every test of the network has: a bound on its time, both kinds of protocol, and the marker below.
 
 `@pytest.mark.beyond_asyncio(reason, before=(3, 12))` drops a test for asyncio's own loop where asyncio cannot
-pass
-it: on Pythons older than `before`, from `since` on, or everywhere if neither is given. Other loops run it
+pass it: on Pythons older than `before`, from `since` on, everywhere if neither is given. Others run it
 always.
 """
 

@@ -52,9 +52,7 @@ def unix_pair() -> Pair:
 
 
 def bounded_pair() -> Pair:
-    """A TCP pair whose kernel buffers hold a few hundred KiB each way at most, however this machine is
-    tuned.
-    """
+    """A TCP pair whose kernel buffers hold a few hundred KiB each way, however this machine is tuned."""
     with socket.socket() as server:
         client = socket.socket()
         for sock in (server, client):
@@ -140,8 +138,7 @@ class Background(threading.Thread):
 def serving(
     handle: Callable[[socket.socket], object], *, host: str = "127.0.0.1", clients: int = 1
 ) -> Iterator[tuple[str, int]]:
-    """A server for exactly `clients` connections, each given to `handle` in a thread of its own and closed
-    after it.
+    """A server for exactly `clients` connections; `handle` gets each in a thread of its own.
 
     Yields its address. The end waits for all threads and raises what went wrong in them.
     """
@@ -189,9 +186,7 @@ def blackhole(host: str = "127.0.0.1") -> Iterator[tuple[str, int]]:
 
 
 class Proxy(threading.Thread):
-    """A TCP proxy before `target` that can cut its connections with RST. A context manager; `address` is its
-    own.
-    """
+    """A TCP proxy before `target`, at `address`, that can cut its connections with RST. A context manager."""
 
     def __init__(self, target: tuple[str, int]) -> None:
         super().__init__(name="proxy", daemon=True)

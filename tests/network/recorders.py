@@ -1,9 +1,9 @@
 """Protocols that write down what a transport tells them, and the ways to wait for it.
 
 A trace is the list of callbacks as tuples: ("connection_made",), ("data_received", b"…"), ("eof_received",),
-("pause_writing",), ("resume_writing",), ("connection_lost", the exception's type name or None). A
-BufferedProtocol's `buffer_updated` is written down as `data_received`, so that traces of both kinds of
-protocol compare equal.
+("pause_writing",), ("resume_writing",), ("connection_lost", the exception's type name or None). What a
+BufferedProtocol is told by `buffer_updated` is written down as `data_received`, so that the traces of both
+kinds of protocol compare equal.
 """
 
 import asyncio
@@ -46,9 +46,7 @@ class Recording:
 
     @property
     def trace(self) -> list[Event]:
-        """The events, with neighbouring `data_received` joined: how a stream is cut is the kernel's
-        affair.
-        """
+        """The events, neighbouring `data_received` joined: how a stream is cut is the kernel's affair."""
         joined: list[Event] = []
         for event in self.events:
             if event[0] == "data_received" and joined and joined[-1][0] == "data_received":
@@ -149,8 +147,7 @@ class Tally(asyncio.Protocol):
 
 
 async def settle(rounds: int = 3) -> None:
-    """Returns when the loop has looked at its sockets `rounds` times: what was ready before has been
-    delivered.
+    """Returns when the loop has looked at its sockets `rounds` times: what was ready is delivered.
 
     A byte through a socket pair of its own is the measure, for nothing may be assumed of a loop's iterations.
     """
@@ -196,9 +193,7 @@ async def connection(
 async def server(
     protocol_factory: Callable[[], asyncio.BaseProtocol], host: str = "127.0.0.1", **keywords: Any
 ) -> AsyncIterator[tuple[asyncio.Server, tuple[str, int]]]:
-    """A server of the running loop on a free port, and its address. Closed at the end; its clients are
-    not.
-    """
+    """A server of the running loop on a free port, and its address. Its clients are left open."""
     loop = asyncio.get_running_loop()
     made = await loop.create_server(protocol_factory, host, 0, **keywords)
     try:

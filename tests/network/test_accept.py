@@ -1,6 +1,4 @@
-"""Accepting: failing protocol factories, no file descriptors left, a thousand clients, clients that leave at
-once.
-"""
+"""Accepting: factories that fail, no descriptors left, a thousand clients, clients that leave at once."""
 
 import asyncio
 import errno
@@ -163,9 +161,7 @@ async def test_short_connections_one_after_another_leave_nothing() -> None:
 
 
 async def test_accepted_data_is_not_delivered_before_the_protocol_is_made() -> None:
-    """Clients that speak first, 100 of them, before the loop has looked: connection_made comes first for
-    each.
-    """
+    """100 clients that speak before the loop has looked: connection_made comes first for each."""
     protocols: list[Recorder] = []
 
     def factory() -> Recorder:
@@ -208,6 +204,7 @@ EMFILE_SCRIPT = """
     import asyncio, json, logging, os, resource, socket
 
     logging.basicConfig(level=logging.ERROR, format="%(name)s %(levelname)s %(message)s")
+    logging.Formatter().formatException((OSError, OSError(), None))  # imports what takes an fd later
     resource.setrlimit(resource.RLIMIT_NOFILE, (64, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
 
     class Greeter(asyncio.Protocol):

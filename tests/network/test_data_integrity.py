@@ -1,6 +1,4 @@
-"""No byte lost, doubled, changed or out of order: large exchanges, every size, slow readers, many
-connections.
-"""
+"""No byte lost, doubled, changed or out of order: large and small, slow readers, many connections."""
 
 import asyncio
 import hashlib
@@ -40,9 +38,7 @@ def in_chunks(data: bytes, seed: int) -> Iterator[bytes]:
 
 
 class Peer:
-    """The other end of an exchange: sends THEIRS in random chunks and receives OURS at the same time, in two
-    threads.
-    """
+    """The other end of an exchange: two threads, one sends THEIRS in random chunks, one receives OURS."""
 
     def __init__(self, sock: socket.socket, seed: int) -> None:
         def send() -> None:
@@ -262,9 +258,7 @@ def converse(sock: socket.socket, sizes: list[int]) -> list[int]:
 @pytest.mark.parametrize("echo", ECHOES)
 @pytest.mark.parametrize("make_pair", [tcp_pair, bounded_pair])
 async def test_messages_of_every_size_are_echoed(echo: type[Echo], make_pair: Callable[[], Any]) -> None:
-    """One byte to one MiB, each power of two and its neighbours: every buffer size of the transport is
-    crossed.
-    """
+    """One byte to one MiB, each power of two and its neighbours: every buffer size is crossed."""
     async with connection(echo(), make_pair) as (_, peer):
         assert await asyncio.to_thread(converse, peer, SIZES) == []
 
@@ -272,9 +266,7 @@ async def test_messages_of_every_size_are_echoed(echo: type[Echo], make_pair: Ca
 @pytest.mark.parametrize("echo", ECHOES)
 @pytest.mark.parametrize("seed", [21, 22])
 async def test_small_and_large_messages_take_turns(echo: type[Echo], seed: int) -> None:
-    """Runs of small messages, then large ones, then mixed: a transport that adapts must lose nothing as it
-    changes.
-    """
+    """Runs of small messages, large ones, mixed: a transport that adapts loses nothing as it changes."""
     choice = random.Random(seed)
     sizes: list[int] = []
     for _ in range(12):

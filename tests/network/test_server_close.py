@@ -211,9 +211,9 @@ async def test_abort_clients_drops_what_is_buffered() -> None:
     waiting = list(protocols)
     async with server(lambda: waiting.pop(0)) as (made, address):
         clients = [await connected(address, protocol) for protocol in protocols]
-        for client, protocol in zip(clients, protocols, strict=True):
-            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-            protocol.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        for protocol in protocols:
+            sock = protocol.transport.get_extra_info("socket")
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 64 * 1024)
             protocol.transport.write(BIG)
         made.close()
         made.abort_clients()
@@ -313,9 +313,7 @@ async def test_a_cancelled_serve_forever_has_closed_the_port() -> None:
 
 
 def test_nobody_is_accepted_once_the_loop_is_closed(loop: asyncio.AbstractEventLoop) -> None:
-    """A server left open: its socket listens on until somebody closes it, but no armed accept takes clients
-    from it.
-    """
+    """The socket of a server left open listens on, but no armed accept takes clients from it."""
     with listener() as sock:
         loop.run_until_complete(loop.create_server(Recorder, sock=sock))
         loop.run_until_complete(settle())

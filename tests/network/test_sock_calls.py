@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from support.compare import normalised
 
 from network.peers import (
     Background,
@@ -25,6 +24,7 @@ from network.peers import (
     unix_pair,
 )
 from network.recorders import Recorder, connection, drive
+from support.compare import normalised
 
 BIG = random.Random(30).randbytes(1024 * 1024)  # more than the kernel's buffers of `bounded_pair` take
 
@@ -292,8 +292,8 @@ async def test_a_reset_ends_a_waiting_sendall() -> None:
 
 CALLS: dict[str, tuple[Any, ...]] = {
     "sock_recv": (10,), "sock_recv_into": (bytearray(10),), "sock_recvfrom": (10,),
-    "sock_recvfrom_into": (bytearray(10),), "sock_sendall": (b"data",), "sock_sendto": (b"data", ("127.0.0.1", 9)),
-    "sock_accept": (), "sock_connect": (("127.0.0.1", 9),),
+    "sock_recvfrom_into": (bytearray(10),), "sock_sendall": (b"data",), "sock_accept": (),
+    "sock_sendto": (b"data", ("127.0.0.1", 9)), "sock_connect": (("127.0.0.1", 9),),
 }  # fmt: skip
 
 
@@ -325,7 +325,8 @@ def bad_sockets() -> dict[str, Any]:
         return context.wrap_socket(socket.socket())
 
     return {
-        "closed": closed, "unconnected": unconnected, "blocking": blocking, "timeout": with_timeout, "tls": with_tls,
+        "closed": closed, "unconnected": unconnected, "tls": with_tls,
+        "blocking": blocking, "timeout": with_timeout,
     }  # fmt: skip
 
 
@@ -367,14 +368,15 @@ async def test_debug_mode_refuses_blocking_sockets(name: str, which: str) -> Non
 BAD_ARGUMENTS: list[tuple[str, tuple[Any, ...]]] = [
     ("sock_recv", (-1,)), ("sock_recv", ("10",)), ("sock_recv", (None,)), ("sock_recv", (1 << 70,)),
     ("sock_recv_into", (b"read-only",)), ("sock_recv_into", ("text",)), ("sock_recv_into", (10,)),
-    ("sock_recvfrom", (-1,)), ("sock_recvfrom_into", (bytearray(5), 10)), ("sock_recvfrom_into", (bytearray(5), -1)),
-    ("sock_recvfrom_into", (b"read-only",)), ("sock_sendall", ("text",)), ("sock_sendall", (None,)),
-    ("sock_sendall", (5,)), ("sock_sendto", ("text", ("127.0.0.1", 9))), ("sock_sendto", (b"x", "nowhere")),
-    ("sock_connect", (None,)), ("sock_connect", ("127.0.0.1",)), ("sock_connect", (("127.0.0.1", "no service"),)),
+    ("sock_recvfrom", (-1,)), ("sock_recvfrom_into", (bytearray(5), 10)), ("sock_sendall", ("text",)),
+    ("sock_recvfrom_into", (bytearray(5), -1)), ("sock_recvfrom_into", (b"read-only",)),
+    ("sock_sendall", (None,)), ("sock_sendall", (5,)), ("sock_sendto", ("text", ("127.0.0.1", 9))),
+    ("sock_sendto", (b"x", "nowhere")), ("sock_connect", (None,)), ("sock_connect", ("127.0.0.1",)),
+    ("sock_connect", (("127.0.0.1", "no service"),)),
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("name, arguments", BAD_ARGUMENTS, ids=[f"{name}{args!r}" for name, args in BAD_ARGUMENTS])
+@pytest.mark.parametrize("name, arguments", BAD_ARGUMENTS, ids=repr)
 def test_bad_arguments_are_refused_in_asyncios_words(
     name: str, arguments: tuple[Any, ...], same_as_asyncio: Any
 ) -> None:

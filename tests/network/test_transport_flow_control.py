@@ -1,6 +1,4 @@
-"""Flow control of writes: the limits, what sets them, and when the protocol is told to pause and to
-resume.
-"""
+"""Flow control of writes: the limits, and when the protocol is told to pause and to resume."""
 
 import asyncio
 import itertools

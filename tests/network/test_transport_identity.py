@@ -1,6 +1,4 @@
-"""What a stream transport is to code that looks at it: its type, attributes, extra info, repr, warnings, no
-copies.
-"""
+"""What a stream transport is to code that looks at it: type, attributes, extra info, repr, warnings."""
 
 import asyncio
 import copy
@@ -92,9 +90,7 @@ async def test_extra_info_stays_after_the_end() -> None:
 
 
 async def test_the_callers_socket_object_is_the_one_used() -> None:
-    """The transport keeps the object itself, so that closing the transport closes it, and nothing else
-    does.
-    """
+    """The transport keeps the object itself: closing the transport closes it, and nothing else does."""
     ours, peer = tcp_pair()
     with peer:
         fd = ours.fileno()
@@ -240,9 +236,7 @@ async def test_a_reading_transport_that_nobody_holds_lives_on() -> None:
 
 
 async def test_a_lost_connection_lets_go_of_protocol_and_transport() -> None:
-    """The protocol goes without the collector's help as soon as its owner lets go; the transport at the
-    latest with it.
-    """
+    """The protocol goes as soon as its owner lets go, the transport at the latest with the collector."""
     protocol = Recorder()
     ours, peer = tcp_pair()
     waiting = [protocol]

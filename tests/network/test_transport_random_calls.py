@@ -1,13 +1,10 @@
 """Random scripts of transport calls, made from inside every callback and from outside, against asyncio.
 
 A script is played in lockstep: after each step of the peer everything on the wire is read and the loop
-settles, so
-that what happens does not depend on time. Writes are either far below what the kernel's buffers take or far
-above
-it, and the low limit is 0, so that flow control does not depend on the kernel either. What may still differ
-is left
-out of the comparison: how data is cut into calls, and how much of a buffer that abort() drops was already
-sent.
+settles, so that what happens does not depend on time. Writes are either far below what the kernel's buffers
+take or far above it, and the low limit is 0, so that flow control does not depend on the kernel either. What
+may still differ is left out of the comparison: how data is cut into calls, and how much of what abort() drops
+was already sent.
 """
 
 import asyncio
@@ -49,9 +46,7 @@ CALLBACKS = ("connection_made", "eof_received", "pause_writing", "resume_writing
 
 @dataclass(frozen=True)
 class Step:
-    """What the peer sends (bytes, or None for its end of stream), the calls when it arrived, and calls from
-    outside.
-    """
+    """What the peer sends (bytes; None: its end of stream), calls when it arrived, calls from outside."""
 
     sends: int | None
     inside: tuple[Call, ...] = ()
@@ -60,9 +55,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Script:
-    """Steps of the peer, what to call inside which callback (the first time), whether EOF keeps the
-    transport open.
-    """
+    """Steps of the peer, what to call inside which callback the first time, whether EOF keeps it open."""
 
     steps: tuple[Step, ...]
     inside: tuple[tuple[str, tuple[Call, ...]], ...] = ()
@@ -82,9 +75,7 @@ SCRIPTS = st.builds(
 
 @dataclass
 class Played:
-    """What happened: callbacks and calls in order, with the transport's state after each step; what the peer
-    got.
-    """
+    """Callbacks and calls in order, with the transport's state after each step; what the peer got."""
 
     trace: list[Any] = field(default_factory=list)
     peer_received: bytes = b""
@@ -222,9 +213,7 @@ class Player:
         return not self._lost and self._transport.get_write_buffer_size() > 0
 
     def _is_on_the_wire(self) -> bool:
-        """Whether the kernel still carries TCP bytes or a FIN to the other end. Unix sockets deliver at
-        once.
-        """
+        """Whether the kernel still carries bytes or a FIN. Unix sockets deliver at once."""
         if self._peer.family == socket.AF_UNIX:
             return False
         for sock in (self._ours, self._peer):

@@ -1,6 +1,4 @@
-"""Reading: pause and resume, changing the protocol in mid-stream, and how a BufferedProtocol's buffers are
-used.
-"""
+"""Reading: pause and resume, changing the protocol in mid-stream, a BufferedProtocol's buffers."""
 
 import array
 import asyncio
@@ -177,9 +175,7 @@ async def test_set_protocol_takes_effect_in_mid_stream(
 async def test_set_protocol_inside_data_received_gives_the_rest_to_the_next(
     first: type[AnyRecorder], second: type[AnyRecorder]
 ) -> None:
-    """Every call hands over to another protocol: together they get the stream, each call whole to one of
-    them.
-    """
+    """Every call hands over to another protocol: together they get the stream, each call whole."""
     chain: list[AnyRecorder] = []
 
     def hand_over(self: AnyRecorder) -> None:
@@ -290,9 +286,7 @@ async def test_the_lent_buffer_may_be_resized_in_buffer_updated() -> None:
 
 
 async def test_no_buffer_is_held_while_nothing_arrives() -> None:
-    """Between callbacks the protocol's bytearray can be resized: nothing is lent to a receive in flight for
-    good.
-    """
+    """Between callbacks the protocol's bytearray can be resized: no receive in flight holds it."""
     protocol = BufferedRecorder()
     async with connection(protocol) as (transport, peer):
         peer.sendall(b"first")

@@ -1,6 +1,4 @@
-"""Connections that end in an error: resets while reading and writing, a peer that is gone, and one that
-times out.
-"""
+"""Connections that end in an error: resets while reading and writing, a peer gone, one that times out."""
 
 import asyncio
 import errno
@@ -173,9 +171,7 @@ async def test_a_connection_that_times_out_is_lost_with_timeouterror(kind: type[
 
 
 async def test_our_own_abort_may_send_a_reset() -> None:
-    """SO_LINGER set on the transport's socket is honoured when it is closed: close() is the last thing done
-    to it.
-    """
+    """SO_LINGER set on the transport's socket is honoured: close() is the last thing done to it."""
     protocol = Recorder()
     async with connection(protocol) as (transport, peer):
         sock = transport.get_extra_info("socket")
