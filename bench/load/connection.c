@@ -71,7 +71,7 @@ static int open_socket(struct client *client, bool wait)
     int on = 1;
     struct timeval patience = {.tv_sec = PATIENCE_SECONDS};
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-    /* BBR, where it is the default, paces by timers even on loopback. The server keeps the default. */
+    /* BBR, where it is the default, paces by timers even on loopback: so does the server's side. */
     setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, "reno", sizeof("reno") - 1);
     if (wait)
         setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));

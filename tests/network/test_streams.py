@@ -323,9 +323,8 @@ def test_an_error_in_the_client_callback_is_reported_in_asyncios_words(
             async with serving(fail) as address:
                 with socket.create_connection(address, 20) as client:
                     client.sendall(b"go\n")
-                    rest = (
-                        await asyncio.to_thread(receive_all, client) if sys.version_info >= (3, 12) else b""
-                    )
+                    if sys.version_info >= (3, 12):
+                        assert await asyncio.to_thread(receive_all, client) == b""
                     while not (reports := watch.take()):
                         await asyncio.sleep(0)
                 for writer in writers:
