@@ -29,8 +29,8 @@ def main() -> None:
     # asyncio sets TCP_NODELAY only on sockets whose protocol is said to be TCP; without it a response in two
     # writes waits 40 ms for a delayed acknowledgement.
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    # Where BBR is the default, each send is paced by a timer, even on loopback: that would be measured, not the
-    # loop. What is accepted inherits this.
+    # Where BBR is the default, each send is paced by a timer, even on loopback: that would be measured, not
+    # the loop. What is accepted inherits this.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, b"reno")
     listener.bind(("127.0.0.1", 0))
     port: int = listener.getsockname()[1]

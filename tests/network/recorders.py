@@ -155,14 +155,17 @@ async def settle(rounds: int = 3) -> None:
     sender, receiver = socket.socketpair()
     with sender, receiver:
         receiver.setblocking(False)
-        for _ in range(rounds):
-            arrived = loop.create_future()
-            loop.add_reader(receiver, arrived.set_result, None)
-            sender.send(b"x")
-            async with asyncio.timeout(TIMEOUT):
-                await arrived
+        try:
+            for _ in range(rounds):
+                arrived = loop.create_future()
+                loop.add_reader(receiver, arrived.set_result, None)
+                sender.send(b"x")
+                async with asyncio.timeout(TIMEOUT):
+                    await arrived
+                loop.remove_reader(receiver)
+                receiver.recv(1)
+        finally:
             loop.remove_reader(receiver)
-            receiver.recv(1)
 
 
 async def until_closed(sock: socket.socket) -> None:
