@@ -452,10 +452,12 @@ cdef class LoopCore(Callbacks):
         cdef int error
         if self.driver == NULL:
             self._refuse()
+        if self.timers.count and not self.ready.count:
+            timeout_ns = self.until_timer_ns()
+        # Looked at last, as no Python code runs between this and the wait: a clock that somebody patched in
+        # may have let another thread push meanwhile, which saw no need to ring the bell.
         if self.ready.count or self._stopping:
             timeout_ns = 0
-        elif self.timers.count:
-            timeout_ns = self.until_timer_ns()
         if timeout_ns != 0:
             self.wait(timeout_ns)
         elif rl_driver_wants_enter(self.driver):

@@ -101,7 +101,7 @@ class Loop(NotYetBuilt, Streams, Connecting, Serving, Signals, base_events.BaseE
             self._set_coroutine_origin_tracking(False)
             sys.set_asyncgen_hooks(*hooks)
 
-    if sys.version_info < (3, 12):
+    if sys.version_info < (3, 13):
 
         async def shutdown_default_executor(self, timeout: float | None = None) -> None:
             """Ends the default executor's threads; waits for them no longer than `timeout` seconds."""

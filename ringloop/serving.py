@@ -2,7 +2,7 @@
 
 Mixed into `ringloop.Loop`. asyncio's own `create_server` resolves, binds and words the errors, as the running
 Python does; what it lacks on older ones is added here, and its `Server` is replaced by one that behaves as
-the newest Python's on all of them. Accepting is the business of `_stream`, reached by `loop._start_serving`.
+the newest Python's on all of them. Accepting is the business of `_accept`, reached by `loop._start_serving`.
 
 Invariant: a server's waiters wake once, when it is closed and the last of its connections is gone.
 """

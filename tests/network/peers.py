@@ -186,7 +186,11 @@ def blackhole(host: str = "127.0.0.1") -> Iterator[tuple[str, int]]:
 
 
 class Proxy(threading.Thread):
-    """A TCP proxy before `target`, at `address`, that can cut its connections with RST. A context manager."""
+    """A TCP proxy before `target`, at `address`, that can cut its connections with RST. A context manager.
+
+    One thread that blocks only in select(): per direction it holds at most one chunk, in `_pending` under the
+    socket that it goes to, and reads on when that is sent.
+    """
 
     def __init__(self, target: tuple[str, int]) -> None:
         super().__init__(name="proxy", daemon=True)
@@ -194,7 +198,9 @@ class Proxy(threading.Thread):
         self._listener = listener()
         self.address: tuple[str, int] = self._listener.getsockname()[:2]
         self._commands, self._command_end = socket.socketpair()
+        self._commands.settimeout(TIMEOUT)
         self._other: dict[socket.socket, socket.socket] = {}
+        self._pending: dict[socket.socket, bytes] = {}
 
     def __enter__(self) -> "Proxy":
         self.start()
@@ -209,43 +215,58 @@ class Proxy(threading.Thread):
     def reset(self) -> None:
         """Cuts all connections with RST, towards both ends; returns when that is done."""
         self._commands.sendall(b"r")
-        self._commands.settimeout(TIMEOUT)
         self._commands.recv(1)
 
     def run(self) -> None:
         with self._listener, self._command_end:
             while True:
-                watched = [self._listener, self._command_end, *self._other]
-                for sock in select.select(watched, [], [])[0]:
-                    if sock is self._command_end:
-                        command = sock.recv(1)
-                        self._cut()
-                        if command == b"q":
-                            return
-                        sock.sendall(b"d")
-                    elif sock is self._listener:
-                        self._connect()
-                    elif sock in self._other:
-                        self._forward(sock)
+                idle = [sock for sock, other in self._other.items() if other not in self._pending]
+                readable, writable, _ = select.select(
+                    [self._listener, self._command_end, *idle], list(self._pending), []
+                )
+                if self._command_end in readable:
+                    for sock in self._other:
+                        close_with_reset(sock)
+                    self._other.clear()
+                    self._pending.clear()
+                    if self._command_end.recv(1) == b"q":
+                        return
+                    self._command_end.sendall(b"d")
+                    continue
+                if self._listener in readable:
+                    self._connect()
+                for sock in {*readable, *writable} - {self._listener}:
+                    if sock in self._other:
+                        self._forward(sock, self._other[sock])
 
     def _connect(self) -> None:
         client, _ = self._listener.accept()
         upstream = socket.create_connection(self._target, TIMEOUT)
-        self._other[client], self._other[upstream] = upstream, client
+        for sock, other in ((client, upstream), (upstream, client)):
+            sock.setblocking(False)
+            self._other[sock] = other
 
-    def _forward(self, sock: socket.socket) -> None:
-        data = sock.recv(64 * 1024)
-        if data:
-            self._other[sock].sendall(data)
-        else:
-            for end in (self._other.pop(sock), sock):
-                self._other.pop(end, None)
-                end.close()
+    def _forward(self, sock: socket.socket, other: socket.socket) -> None:
+        """Sends on what waits for `sock`, then takes what it has for the other end."""
+        try:
+            if rest := self._pending.get(sock):
+                self._pending[sock] = rest[sock.send(rest) :]
+                if not self._pending[sock]:
+                    del self._pending[sock]
+            if other not in self._pending and (data := sock.recv(64 * 1024)):
+                self._pending[other] = data
+            elif other not in self._pending:
+                self._end(sock, other)
+        except BlockingIOError:
+            pass
+        except ConnectionError:
+            self._end(sock, other)
 
-    def _cut(self) -> None:
-        for sock in self._other:
-            close_with_reset(sock)
-        self._other.clear()
+    def _end(self, *pair: socket.socket) -> None:
+        for sock in pair:
+            del self._other[sock]
+            self._pending.pop(sock, None)
+            sock.close()
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ import asyncio
 import fcntl
 import socket
 import struct
+import sys
 import termios
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -31,9 +32,17 @@ TCP_FIN_WAIT1 = 4
 
 Call = tuple[Any, ...]
 SMALL = st.sampled_from([0, 1, 100, 2000])
+# Not where asyncio's own fails: in 3.12 and 3.13 an empty chunk is never got rid of, so that the transport
+# never
+# closes, and a call after abort() breaks the loop's reader. test_transport_write.py has it on every Python.
+WRITELINES = (
+    []
+    if (3, 12) <= sys.version_info < (3, 14)
+    else [st.tuples(st.just("writelines"), st.lists(SMALL, max_size=3).map(tuple))]
+)
 CALLS = st.one_of(
     st.tuples(st.just("write"), st.one_of(SMALL, SMALL, SMALL, st.just(BIG))),
-    st.tuples(st.just("writelines"), st.lists(SMALL, max_size=3).map(tuple)),
+    *WRITELINES,
     st.sampled_from(
         [("pause_reading",), ("resume_reading",), ("resume_reading",), ("write_eof",), ("close",)]
     ),
@@ -303,7 +312,7 @@ def one(*calls: Call, sends: int | None = 10, **inside: tuple[Call, ...]) -> Scr
 @example(script=one(connection_made=(("pause_reading",), ("write_eof",))))
 @example(script=one(connection_made=(("abort",),)))
 @settings(
-    max_examples=150,
+    max_examples=100,
     deadline=None,
     database=None,
     print_blob=True,
