@@ -177,11 +177,14 @@ cdef class Receive(Operation):
             if self.state == OPERATION_SUBMITTED and not self.armed_large and (self.large or self.pending):
                 self.loop.cancel(self)
         elif result > 0:
+            if self.ended:
+                return 0
             self.readiness |= result
             if not transport.paused and not self.pending:
                 self.read_ready(self.readiness)
         elif result == 0:
-            self.accept_item(None)
+            if not self.ended:
+                self.accept_item(None)
         elif result != -ECANCELED and result != -ENOBUFS and result != -EINTR and result != -EAGAIN:
             self.accept_item(OSError(-result, os.strerror(-result)))
         # Also after ENOBUFS: all buffers went back as their completions were collected.
@@ -203,6 +206,7 @@ cdef class Receive(Operation):
         if type(item) is bytes:
             return self.transport.data_received(item)
         self.ended = True
+        self.loop.cancel(self)
         if item is None:
             return self.transport.eof_received()
         return self.transport.fatal_error(item, "Fatal read error on socket transport")

@@ -12,11 +12,16 @@ import gc
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from typing import Any
 
+import hypothesis
 import pytest
 
 from support import child, leaks
 from support.loops import FACTORIES, ORACLE, LoopFactory, loop_names
 from support.watch import Watch
+
+# The same examples on every run; `--hypothesis-profile=default` looks for new ones.
+hypothesis.settings.register_profile("seeded", derandomize=True, database=None)
+hypothesis.settings.load_profile("seeded")
 
 _current_watch = pytest.StashKey[Watch]()
 

@@ -351,9 +351,11 @@ async def test_a_plain_function_may_be_the_client_callback() -> None:
 
 
 async def test_a_proxy_that_resets_in_mid_stream_is_an_error_at_both_ends() -> None:
+    begun = asyncio.Event()
     ended = asyncio.get_running_loop().create_future()
 
     async def collect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        begun.set()
         try:
             await reader.read()
         except ConnectionResetError as error:
@@ -365,6 +367,7 @@ async def test_a_proxy_that_resets_in_mid_stream_is_an_error_at_both_ends() -> N
             reader, writer = await asyncio.open_connection(*proxy.address)
             writer.write(BIG)
             await writer.drain()
+            await begun.wait()
             await asyncio.to_thread(proxy.reset)
             with pytest.raises(ConnectionResetError):
                 await reader.read()

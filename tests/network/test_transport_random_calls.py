@@ -8,9 +8,9 @@ was already sent.
 """
 
 import asyncio
+import errno
 import fcntl
 import socket
-import struct
 import sys
 import termios
 from collections.abc import Callable
@@ -21,7 +21,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from network.peers import TIMEOUT, Pair, bounded_pair
+from network.peers import TIMEOUT, Pair, bounded_pair, tcp_state
 from network.recorders import AnyRecorder, BufferedRecorder, Recorder, drive, settle, until_closed
 from support.loops import FACTORIES, ORACLE
 from support.watch import Watch
@@ -142,7 +142,7 @@ class Player:
                 continue  # asyncio would report the end of the stream a second time
             try:
                 self._call(name, *arguments)
-            except (RuntimeError, TypeError) as error:
+            except (RuntimeError, TypeError, OSError) as error:
                 self.played.trace.append((name, type(error).__name__, str(error)))
             else:
                 self.played.trace.append((name, *arguments))
@@ -225,12 +225,13 @@ class Player:
         """Whether the kernel still carries bytes or a FIN. Unix sockets deliver at once."""
         if self._peer.family == socket.AF_UNIX:
             return False
-        for sock in (self._ours, self._peer):
-            if sock.fileno() == -1:
-                continue
-            state, unsent = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0], bytearray(4)
-            fcntl.ioctl(sock, termios.TIOCOUTQ, unsent)
-            if state == TCP_FIN_WAIT1 or (struct.unpack("i", unsent)[0] and not self._peer_ended):
+        open_sockets = [sock for sock in (self._ours, self._peer) if sock.fileno() != -1]
+        for sock in open_sockets:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)  # sends an ACK that is being delayed
+        for sock in open_sockets:
+            unacknowledged = bytearray(4)
+            fcntl.ioctl(sock, termios.TIOCOUTQ, unacknowledged)
+            if tcp_state(sock) == TCP_FIN_WAIT1 or (any(unacknowledged) and not self._peer_ended):
                 return True
         return False
 
@@ -265,11 +266,14 @@ def played(name: str, script: Script, make_pair: Callable[[], Pair], watch: Watc
         return await Player(script, make_pair()).play()
 
     result: Played = drive(watch.factory(FACTORIES[name]), main)
-    if (
-        name == ORACLE
-    ):  # asyncio ends a connection twice that is closed inside resume_writing(), and fails on that
-        reports = watch.take()
-        assert all(isinstance(context["exception"], AttributeError) for context in reports), reports
+    if name == ORACLE:
+        # asyncio repeats what was done inside resume_writing(): close() fails the second time for lack of a
+        # socket, write_eof() if the peer has ended too.
+        for context in watch.take():
+            error = context["exception"]
+            assert isinstance(error, AttributeError) or getattr(error, "errno", None) == errno.ENOTCONN, (
+                context
+            )
     return result
 
 
