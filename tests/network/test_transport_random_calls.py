@@ -32,17 +32,9 @@ TCP_FIN_WAIT1 = 4
 
 Call = tuple[Any, ...]
 SMALL = st.sampled_from([0, 1, 100, 2000])
-# Not where asyncio's own fails: in 3.12 and 3.13 an empty chunk is never got rid of, so that the transport
-# never
-# closes, and a call after abort() breaks the loop's reader. test_transport_write.py has it on every Python.
-WRITELINES = (
-    []
-    if (3, 12) <= sys.version_info < (3, 14)
-    else [st.tuples(st.just("writelines"), st.lists(SMALL, max_size=3).map(tuple))]
-)
 CALLS = st.one_of(
     st.tuples(st.just("write"), st.one_of(SMALL, SMALL, SMALL, st.just(BIG))),
-    *WRITELINES,
+    st.tuples(st.just("writelines"), st.lists(SMALL, max_size=3).map(tuple)),
     st.sampled_from(
         [("pause_reading",), ("resume_reading",), ("resume_reading",), ("write_eof",), ("close",)]
     ),
@@ -87,8 +79,8 @@ class Played:
     """Callbacks and calls in order, with the transport's state after each step; what the peer got."""
 
     trace: list[Any] = field(default_factory=list)
-    peer_received: bytes = b""
-    received: bytes = b""
+    peer_received: bytes = field(default=b"", repr=False)
+    received: bytes = field(default=b"", repr=False)
     cut: bool = False  # abort() dropped bytes: how many is the kernel's affair
 
 
@@ -297,6 +289,11 @@ def one(*calls: Call, sends: int | None = 10, **inside: tuple[Call, ...]) -> Scr
     return Script((Step(sends, calls), Step(5)), tuple(inside.items()))
 
 
+# There asyncio's own transport, the oracle, fails under such scripts: close() with a full buffer forgets how to
+# write, and an empty chunk of writelines() is never got rid of. Ours is the same on every Python.
+@pytest.mark.skipif(
+    (3, 12) <= sys.version_info < (3, 14), reason="asyncio's transport fails in 3.12 and 3.13"
+)
 @pytest.mark.parametrize("make_pair", [bounded_pair, unix_bounded_pair])
 @given(script=SCRIPTS)
 @example(script=one(("write", BIG), ("close",)))
@@ -315,8 +312,9 @@ def one(*calls: Call, sends: int | None = 10, **inside: tuple[Call, ...]) -> Scr
 @example(script=one(connection_made=(("write", BIG), ("close",))))
 @example(script=one(connection_made=(("pause_reading",), ("write_eof",))))
 @example(script=one(connection_made=(("abort",),)))
+@example(script=Script((Step(30_000), Step(None, outside=(("write_eof",),)))))
 @settings(
-    max_examples=100,
+    max_examples=200,
     deadline=None,
     database=None,
     print_blob=True,
