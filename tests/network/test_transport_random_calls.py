@@ -289,8 +289,8 @@ def one(*calls: Call, sends: int | None = 10, **inside: tuple[Call, ...]) -> Scr
     return Script((Step(sends, calls), Step(5)), tuple(inside.items()))
 
 
-# There asyncio's own transport, the oracle, fails under such scripts: close() with a full buffer forgets how to
-# write, and an empty chunk of writelines() is never got rid of. Ours is the same on every Python.
+# There asyncio's own transport, the oracle, fails under such scripts: close() with a full buffer forgets how
+# to write, and an empty chunk of writelines() is never got rid of. Ours is the same on every Python.
 @pytest.mark.skipif(
     (3, 12) <= sys.version_info < (3, 14), reason="asyncio's transport fails in 3.12 and 3.13"
 )
