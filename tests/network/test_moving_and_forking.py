@@ -1,0 +1,282 @@
+"""Connections outlive their loop's thread and a fork: a loop stopped here goes on with its traffic there."""
+
+import asyncio
+import gc
+import random
+import socket
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from network.peers import TIMEOUT, Background, how_it_ends, receive_exactly
+from network.recorders import Recorder, connection, settle
+
+PAYLOAD = random.Random(50).randbytes(1024 * 1024)
+
+Runner = Callable[[Callable[[], object]], None]
+
+
+class Echo(asyncio.Protocol):
+    """Sends back what it receives; stops reading while it cannot write. Calls `on_data` each time."""
+
+    def __init__(self, on_data: Callable[[], object]) -> None:
+        self._on_data = on_data
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self.transport.write(data)
+        self._on_data()
+
+    def pause_writing(self) -> None:
+        self.transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        self.transport.resume_reading()
+
+
+@contextmanager
+def threads_that(stay: bool) -> Iterator[Runner]:
+    """Yields a function that runs another in a new thread and returns when that is done.
+
+    The threads end with it, or stay alive, asleep, until the end of the context.
+    """
+    leave = threading.Event()
+    threads: list[Background] = []
+
+    def run(function: Callable[[], object]) -> None:
+        done = threading.Event()
+
+        def body() -> None:
+            try:
+                function()
+            finally:
+                done.set()
+            if stay:
+                leave.wait(2 * TIMEOUT)
+
+        threads.append(Background(body))
+        if stay:
+            assert done.wait(2 * TIMEOUT)
+        else:
+            threads[-1].finish()
+
+    try:
+        yield run
+    finally:
+        leave.set()
+        for thread in threads:
+            thread.finish()
+
+
+def converse(address: tuple[str, int], number: int) -> None:
+    """Sends messages of mixed sizes and checks that each comes back."""
+    choice = random.Random(number)
+    with socket.create_connection(address, TIMEOUT) as sock:
+        for _ in range(25):
+            size = choice.choice((1, 100, 5000, 70_000, 300_000))
+            start = choice.randrange(len(PAYLOAD) - size)
+            message = PAYLOAD[start : start + size]
+            sending = Background(sock.sendall, message)
+            assert receive_exactly(sock, size) == message
+            sending.finish()
+
+
+@pytest.mark.parametrize("stay", [False, True], ids=["threads end", "threads stay"])
+def test_traffic_goes_on_as_the_loop_moves_from_thread_to_thread(
+    stay: bool, loop: asyncio.AbstractEventLoop
+) -> None:
+    """Ten clients talk without a break while the loop stops every few messages and goes on elsewhere."""
+    received = 0
+
+    def on_data() -> None:
+        nonlocal received
+        received += 1
+        if received % 40 == 0:
+            loop.stop()
+
+    def talk() -> None:
+        clients = [Background(converse, address, number) for number in range(10)]
+        try:
+            for client in clients:
+                client.finish()
+        finally:
+            finished.set()
+            loop.call_soon_threadsafe(loop.stop)
+
+    made = loop.run_until_complete(loop.create_server(lambda: Echo(on_data), "127.0.0.1", 0))
+    address = made.sockets[0].getsockname()
+    finished = threading.Event()
+    talking = Background(talk)
+    with threads_that(stay) as run:
+        while not finished.is_set():
+            run(loop.run_forever)
+            if not finished.is_set():
+                loop.run_forever()
+    talking.finish()
+    loop.call_soon(loop.stop)  # the last stop may be queued still
+    loop.run_forever()
+
+    async def end() -> None:
+        made.close()
+        await settle()
+
+    loop.run_until_complete(end())
+
+
+@pytest.mark.parametrize("stay", [False, True], ids=["thread ended", "thread alive"])
+def test_what_was_pending_in_one_thread_is_completed_in_the_next(
+    stay: bool, loop: asyncio.AbstractEventLoop
+) -> None:
+    """A half-sent buffer, bytes that came while nobody ran, a paused reader and an EOF: nothing is lost."""
+    ours, peer = socket.socketpair()
+    protocol = Recorder(eof_received=lambda self: True)
+
+    async def begin() -> None:
+        await loop.create_connection(lambda: protocol, sock=ours)
+        protocol.transport.write(PAYLOAD)
+        await settle()
+        assert protocol.transport.get_write_buffer_size() > 0
+
+    async def read_on() -> None:
+        reading = Background(receive_exactly, peer, len(PAYLOAD))
+        await protocol.until("resume_writing")
+        await protocol.until_received(len(b"while nobody ran"))
+        assert await asyncio.to_thread(reading.finish) == PAYLOAD
+        protocol.transport.pause_reading()
+        peer.sendall(b" while paused")
+        peer.shutdown(socket.SHUT_WR)
+        await settle()
+
+    async def resume() -> None:
+        protocol.transport.resume_reading()
+        await protocol.until("eof_received")
+        protocol.transport.close()
+        await protocol.until("connection_lost")
+
+    with peer, threads_that(stay) as run:
+        peer.settimeout(TIMEOUT)
+        run(lambda: loop.run_until_complete(begin()))
+        peer.sendall(b"while nobody ran")
+        run(lambda: loop.run_until_complete(read_on()))
+        loop.run_until_complete(resume())
+    assert protocol.received == b"while nobody ran while paused"
+    assert protocol.names[-2:] == ["eof_received", "connection_lost"]
+
+
+@pytest.mark.parametrize("stay", [False, True], ids=["thread ended", "thread alive"])
+def test_closed_from_a_third_thread_with_connections_open(
+    stay: bool, loop: asyncio.AbstractEventLoop
+) -> None:
+    """Whoever closes the loop frees all: peers see the end once the transports are collected."""
+    protocols: list[Recorder] = []
+
+    def factory() -> Recorder:
+        protocols.append(Recorder())
+        return protocols[-1]
+
+    async def begin() -> None:
+        made = await loop.create_server(factory, "127.0.0.1", 0)
+        address = made.sockets[0].getsockname()
+        clients.extend(socket.create_connection(address, TIMEOUT) for _ in range(100))
+        while len(protocols) < 100:
+            await settle(1)
+        await protocols[-1].until("connection_made")
+        for protocol in protocols[::3]:
+            protocol.transport.write(PAYLOAD * 8)
+        for protocol in protocols[1::3]:
+            protocol.transport.pause_reading()
+        await settle()
+        made.close()
+
+    clients: list[socket.socket] = []
+    with threads_that(stay) as run:
+        run(lambda: loop.run_until_complete(begin()))
+        run(loop.close)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)
+            protocols.clear()
+            gc.collect()
+    for client in clients:
+        with client:
+            assert how_it_ends(client) in ("eof", "reset")
+
+
+async def test_a_transport_may_be_used_by_callbacks_from_other_threads() -> None:
+    """call_soon_threadsafe(transport.write, …) from many threads: every piece arrives whole."""
+    loop = asyncio.get_running_loop()
+    async with connection(Recorder()) as (transport, peer):
+
+        def write_all(number: int) -> None:
+            for _ in range(200):
+                loop.call_soon_threadsafe(transport.write, b"%03d\n" % number)
+
+        threads = [Background(write_all, number) for number in range(8)]
+        received = await asyncio.to_thread(receive_exactly, peer, 8 * 200 * 4)
+        lines = received.split()
+        assert sorted(lines) == sorted(b"%03d" % number for number in range(8) for _ in range(200))
+        for thread in threads:
+            thread.finish()
+
+
+FORKING = """
+    import asyncio, os, socket, sys, threading
+
+    CLIENTS, MESSAGES = 10, 100
+
+    class Echo(asyncio.Protocol):
+        received = 0
+
+        def connection_made(self, transport):
+            self.transport = transport
+
+        def data_received(self, data):
+            self.transport.write(data[: len(data) // 2])
+            Echo.received += 1
+            if Echo.received % 50 == 0:
+                child = os.fork()
+                if child == 0:
+                    os._exit(0)
+                children.append(child)
+            self.transport.write(data[len(data) // 2 :])
+
+    def converse(number):
+        with socket.create_connection(address, 20) as sock:
+            for count in range(MESSAGES):
+                message = b"%d-%d " % (number, count) * 200
+                sock.sendall(message)
+                got = b""
+                while len(got) < len(message):
+                    got += sock.recv(65536)
+                assert got == message
+        finished.append(number)
+
+    async def main():
+        global address
+        server = await asyncio.get_running_loop().create_server(Echo, "127.0.0.1", 0)
+        address = server.sockets[0].getsockname()
+        threads = [threading.Thread(target=converse, args=(number,)) for number in range(CLIENTS)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            await asyncio.to_thread(thread.join)
+        server.close()
+
+    children, finished = [], []
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        runner.run(main())
+    assert sorted(finished) == list(range(CLIENTS)), finished
+    assert len(children) >= CLIENTS * MESSAGES // 50, children
+    for child in children:
+        assert os.waitpid(child, 0)[1] == 0
+"""
+
+
+def test_connections_go_on_in_the_parent_when_it_forks_in_mid_traffic(run_child: Any) -> None:
+    run_child(FORKING)
