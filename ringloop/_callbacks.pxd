@@ -12,11 +12,13 @@ cdef extern from "Python.h":
     void PyObject_GC_Track(void *object)
     void PyObject_GC_UnTrack(void *object)
     bint PyObject_GC_IsTracked(object object)
-    Py_ssize_t Py_REFCNT(object object)
+    Py_ssize_t Py_REFCNT(PyObject *object)
     ctypedef int (*visitproc)(PyObject *object, void *argument) noexcept
     ctypedef int (*traverseproc)(PyObject *self, visitproc visit, void *argument) noexcept
     ctypedef struct PyTypeObject:
         traverseproc tp_traverse
+        Py_ssize_t tp_weaklistoffset
+    PyTypeObject *Py_TYPE(PyObject *object)
 
 cdef extern from "ready.h" nogil:
     ctypedef enum rl_ready_kind "enum rl_ready_kind":
@@ -35,6 +37,7 @@ cdef extern from "ready.h" nogil:
         uint32_t capacity
     bint rl_ready_reserve(rl_ready_queue *queue)
     void rl_ready_push(rl_ready_queue *queue, rl_ready_entry entry)
+    rl_ready_entry *rl_ready_next(rl_ready_queue *queue)
     rl_ready_entry rl_ready_pop(rl_ready_queue *queue)
     void rl_ready_free(rl_ready_queue *queue)
 
@@ -53,11 +56,14 @@ cdef extern from "timers.h" nogil:
     void rl_timers_free(rl_timers *timers)
 
 
+cdef class Callbacks
+
+
 cdef class Handle:
     cdef public object _callback
     cdef public object _args           # a tuple, or None once cancelled
     cdef public object _context
-    cdef public object _loop
+    cdef readonly Callbacks _loop
     cdef public bint _cancelled
     cdef public object _source_traceback
     cdef public object _repr
@@ -70,11 +76,14 @@ cdef class TimerHandle(Handle):
     cdef rl_timers *heap               # belongs to the loop, which _loop keeps alive
 
 
-cdef Handle new_handle(object loop, object callback, tuple args, object context)
+cdef Handle new_handle(Callbacks loop, object callback, tuple args, object context)
 cdef TimerHandle new_timer(
-    object loop, rl_timers *heap, object when, object callback, tuple args, object context)
+    Callbacks loop, rl_timers *heap, object when, object callback, tuple args, object context)
 cdef void trace_origin(Handle handle)
+cdef int call_handle(Handle handle) except -1
+cdef int report(Handle handle, object exc) except -1
 cdef int run_handle(Handle handle) except -1
+cdef void retire(void *handle) noexcept
 
 
 cdef class Callbacks:
@@ -88,7 +97,6 @@ cdef class Callbacks:
     cdef public object _task_factory
     cdef public object _current_handle
 
-    cdef int push_handle(self, Handle handle) except -1
     cdef TimerHandle add_timer(self, object when, object callback, tuple args, object context)
     cdef int64_t until_timer_ns(self) except -2
     cdef int fire_timers(self) except -1
@@ -101,5 +109,5 @@ cdef inline void hide_from_collector(Handle handle) noexcept:
     PyObject_GC_UnTrack(<void *> handle)
 
 cdef inline void show_to_collector(Handle handle) noexcept:
-    if Py_REFCNT(handle) > 1 and not PyObject_GC_IsTracked(handle):
+    if Py_REFCNT(<PyObject *> handle) > 1 and not PyObject_GC_IsTracked(handle):
         PyObject_GC_Track(<void *> handle)

@@ -25,7 +25,13 @@ cdef extern from "Python.h":
     object PyObject_Vectorcall(object callable, PyObject *const *args, size_t nargsf, PyObject *kwnames)
     object PyObject_CallObject(object callable, object args)
 
-cdef enum: STACK_SLOTS = 5
+cdef enum:
+    STACK_SLOTS = 5
+    SPARE_HANDLES = 1024
+
+# Handles that ran, blank, hidden from the collector. The array owns them. To make one costs thrice as much.
+cdef void *spare_handles[SPARE_HANDLES]
+cdef int spare_count = 0
 
 cdef bint HAS_THREAD_SAFE_HANDLES = hasattr(asyncio_events, "_ThreadSafeHandle")
 cdef bint SOURCE_TAKES_DEBUG = sys.version_info >= (3, 13)
@@ -73,19 +79,25 @@ cdef int report(Handle handle, object exc) except -1:
     return 0
 
 
+cdef int call_handle(Handle handle) except -1:
+    """Calls the callback in its context. Whatever it raises comes out."""
+    context = handle._context
+    if PyContext_CheckExact(context):
+        PyContext_Enter(context)
+        try:
+            call(handle._callback, handle._args)
+        finally:
+            PyContext_Exit(context)
+    else:
+        # What tracing tools put in a context's place.
+        context.run(handle._callback, *handle._args)
+    return 0
+
+
 cdef int run_handle(Handle handle) except -1:
     """Calls the callback in its context. Only SystemExit and KeyboardInterrupt come out."""
-    context = handle._context
     try:
-        if PyContext_CheckExact(context):
-            PyContext_Enter(context)
-            try:
-                call(handle._callback, handle._args)
-            finally:
-                PyContext_Exit(context)
-        else:
-            # What tracing tools put in a context's place.
-            context.run(handle._callback, *handle._args)
+        call_handle(handle)
     except (SystemExit, KeyboardInterrupt):
         raise
     except BaseException as exc:
@@ -99,7 +111,7 @@ cdef void trace_origin(Handle handle):
 
 
 cdef inline void fill_handle(
-    Handle handle, object loop, object callback, tuple args, object context
+    Handle handle, Callbacks loop, object callback, tuple args, object context
 ):
     handle._callback = callback
     handle._args = args
@@ -107,14 +119,57 @@ cdef inline void fill_handle(
     handle._context = PyContext_CopyCurrent() if context is None else context
 
 
-cdef Handle new_handle(object loop, object callback, tuple args, object context):
-    cdef Handle handle = Handle.__new__(Handle)
+cdef Handle new_handle(Callbacks loop, object callback, tuple args, object context):
+    """A handle that the garbage collector does not see."""
+    global spare_count
+    cdef Handle handle
+    if spare_count:
+        spare_count -= 1
+        handle = <Handle> spare_handles[spare_count]
+        Py_DECREF(handle)
+    else:
+        handle = Handle.__new__(Handle)
+        hide_from_collector(handle)
     fill_handle(handle, loop, callback, args, context)
     return handle
 
 
+cdef void retire(void *item) noexcept:
+    """Takes the queue's reference to a handle that ran; keeps it, blank, if nobody else has it."""
+    global spare_count
+    if (
+        Py_REFCNT(<PyObject *> item) > 1 or spare_count == SPARE_HANDLES
+        or Py_TYPE(<PyObject *> item) != HANDLE_TYPE or (<Handle> item)._cancelled
+        or (<Handle> item)._source_traceback is not None
+        or (<void **> (<char *> item + HANDLE_TYPE.tp_weaklistoffset))[0] != NULL
+    ):
+        show_to_collector(<Handle> item)
+        Py_DECREF(<object> item)
+        return
+    # Dropped last: their destructors may run any code, which may take this very handle.
+    callback, args = (<Handle> item)._callback, (<Handle> item)._args
+    context, loop = (<Handle> item)._context, (<Handle> item)._loop
+    (<Handle> item)._callback = (<Handle> item)._args = (<Handle> item)._context = None
+    (<Handle> item)._loop = None
+    spare_handles[spare_count] = item
+    spare_count += 1
+    del callback, args, context, loop
+
+
+cdef inline int push(rl_ready_queue *ready, Handle handle) except -1:
+    cdef rl_ready_entry *entry
+    if not rl_ready_reserve(ready):
+        raise MemoryError
+    entry = rl_ready_next(ready)
+    entry.object = <void *> handle
+    entry.payload = NULL
+    entry.kind = RL_READY_HANDLE
+    Py_INCREF(handle)
+    return 0
+
+
 cdef TimerHandle new_timer(
-    object loop, rl_timers *heap, object when, object callback, tuple args, object context
+    Callbacks loop, rl_timers *heap, object when, object callback, tuple args, object context
 ):
     """A timer that is in the heap already. The heap owns one reference to it."""
     cdef double when_seconds = when
@@ -130,7 +185,6 @@ cdef TimerHandle new_timer(
     return handle
 
 
-@cython.freelist(1024)
 cdef class Handle:
     """What `call_soon` returns: a callback that will run once, unless it is cancelled before."""
 
@@ -173,11 +227,14 @@ cdef class Handle:
         run_handle(self)
 
 
+cdef PyTypeObject *HANDLE_TYPE = <PyTypeObject *> Handle
+
+
 cdef int cancel(Handle handle) except -1:
     if handle._cancelled:
         return 0
     handle._cancelled = True
-    if handle._loop.get_debug():
+    if handle._loop._debug:
         # The text stays, for a message about a slow callback that cancelled itself.
         handle._repr = repr(handle)
     handle._callback = None
@@ -268,20 +325,6 @@ cdef class Callbacks:
         clock_gettime(CLOCK_MONOTONIC, &now)
         return <double> now.tv_sec + <double> now.tv_nsec * 1e-9
 
-    cdef int push_handle(self, Handle handle) except -1:
-        cdef rl_ready_entry entry
-        if not rl_ready_reserve(&self.ready):
-            raise MemoryError
-        entry.object = <void *> handle
-        entry.payload = NULL
-        entry.kind = RL_READY_HANDLE
-        entry.result = 0
-        entry.flags = 0
-        Py_INCREF(handle)
-        hide_from_collector(handle)
-        rl_ready_push(&self.ready, entry)
-        return 0
-
     def call_soon(self, callback, *args, context=None):
         """Runs callback(*args) in the next pass, after what is queued already; returns its Handle."""
         if self._closed:
@@ -291,7 +334,7 @@ cdef class Callbacks:
             self._check_thread()
             self._check_callback(callback, "call_soon")
             trace_origin(handle)
-        self.push_handle(handle)
+        push(&self.ready, handle)
         return handle
 
     def call_soon_threadsafe(self, callback, *args, context=None):
@@ -301,13 +344,14 @@ cdef class Callbacks:
         cdef Handle handle
         if HAS_THREAD_SAFE_HANDLES:
             handle = _ThreadSafeHandle.__new__(_ThreadSafeHandle)
+            hide_from_collector(handle)
+            fill_handle(handle, self, callback, args, context)
         else:
-            handle = Handle.__new__(Handle)
-        fill_handle(handle, self, callback, args, context)
+            handle = new_handle(self, callback, args, context)
         if self._debug:
             self._check_callback(callback, "call_soon_threadsafe")
             trace_origin(handle)
-        self.push_handle(handle)
+        push(&self.ready, handle)
         if self.asleep:
             self.wake()
         return handle
@@ -335,6 +379,10 @@ cdef class Callbacks:
             trace_origin(handle)
         return handle
 
+    def get_debug(self):
+        """Returns whether debug mode is on."""
+        return self._debug
+
     def create_future(self):
         """Returns a new asyncio.Future of this loop."""
         return Future(loop=self)
@@ -342,6 +390,8 @@ cdef class Callbacks:
     def create_task(self, coro, **kwargs):
         """Wraps a coroutine in an asyncio.Task; keywords as the running Python's Task takes them."""
         if self._task_factory is None and not self._closed:
+            if not kwargs:
+                return Task(coro, loop=self)
             return Task(coro, loop=self, **kwargs)
         return base_create_task(self, coro, **kwargs)
 
@@ -381,7 +431,7 @@ cdef int visit_handle(void *item, visitproc visit, void *argument) noexcept:
     cdef int result
     if PyObject_GC_IsTracked(<object> item):
         return visit(<PyObject *> item, argument)
-    if Py_REFCNT(<object> item) > 1:
+    if Py_REFCNT(<PyObject *> item) > 1:
         return 0
     result = visit(<PyObject *> (<Handle> item)._loop, argument)
     if result == 0 and (<Handle> item)._callback is not None:

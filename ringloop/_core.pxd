@@ -108,6 +108,7 @@ cdef class Watch(Operation):
     cdef Handle handle
     cdef bint ended
 
+    cdef int hold(self, Handle handle) except -1
     cdef int start(self) except -1
     cdef int end(self) except -1
 
@@ -140,6 +141,7 @@ cdef class LoopCore(Callbacks):
     cdef int run_pass(self) except -1
     cdef int wait(self, int64_t timeout_ns) except -1
     cdef int run_ready(self) except -1
+    cdef int handle_failed(self, rl_ready_entry *entry, object exc) except -1
     cdef int dispatch(self, rl_ready_entry *entry) except -1
     cdef int run_ready_debug(self) except -1
     cdef int settle(self) except -1

@@ -26,9 +26,9 @@ from libc.stdlib cimport calloc, free
 from posix.unistd cimport close, read, write
 
 from ringloop._callbacks cimport (
-    RL_READY_COMPLETION, RL_READY_HANDLE, Callbacks, Handle, PyTypeObject, new_handle, rl_ready_entry,
-    rl_ready_pop, rl_ready_push, rl_ready_reserve, rl_timer, rl_timers_remove, run_handle, show_to_collector,
-    traverseproc, visitproc,
+    RL_READY_COMPLETION, Callbacks, Handle, PyTypeObject, call_handle, new_handle, report,
+    retire, rl_ready_entry, rl_ready_pop, rl_ready_push, rl_ready_reserve, rl_timer, rl_timers_remove,
+    run_handle, show_to_collector, traverseproc, visitproc,
 )
 
 
@@ -142,7 +142,12 @@ cdef class Watch(Operation):
         self.loop = loop
         self.fd = fd
         self.events = events
+        self.hold(handle)
+
+    cdef int hold(self, Handle handle) except -1:
         self.handle = handle
+        show_to_collector(handle)
+        return 0
 
     cdef int start(self) except -1:
         self.ended = False
@@ -488,19 +493,31 @@ cdef class LoopCore(Callbacks):
         """Runs what is in the queue now; what that adds waits for the next pass."""
         cdef uint32_t count = self.ready.count
         cdef rl_ready_entry entry
-        cdef Handle handle
         while count and not self.forked:
-            count -= 1
-            entry = rl_ready_pop(&self.ready)
-            if entry.kind == RL_READY_HANDLE:
-                handle = <Handle> entry.object
-                Py_DECREF(handle)
-                show_to_collector(handle)
-                if not handle._cancelled:
-                    run_handle(handle)
-            else:
-                self.dispatch(&entry)
+            # One frame for exceptions around many callbacks: it costs as much as calling one.
+            try:
+                while count and not self.forked:
+                    count -= 1
+                    entry = rl_ready_pop(&self.ready)
+                    if entry.kind == RL_READY_COMPLETION:
+                        self.dispatch(&entry)
+                        continue
+                    if not (<Handle> entry.object)._cancelled:
+                        call_handle(<Handle> entry.object)
+                    retire(entry.object)
+            except BaseException as exc:
+                self.handle_failed(&entry, exc)
         return 0
+
+    cdef int handle_failed(self, rl_ready_entry *entry, object exc) except -1:
+        """Reports what a callback raised. What a completion raised, and the end of the program, goes on."""
+        if entry.kind == RL_READY_COMPLETION:
+            raise exc
+        handle = <Handle> entry.object
+        Py_DECREF(handle)
+        if isinstance(exc, (SystemExit, KeyboardInterrupt)):
+            raise exc
+        return report(handle, exc)
 
     cdef int dispatch(self, rl_ready_entry *entry) except -1:
         """Gives a completion to its operation, and with it the references that the queue held."""

@@ -198,7 +198,7 @@ cdef class Sockets(LoopCore):
             trace_origin(handle)
         if watch is not None:
             watch.handle.cancel()
-            watch.handle = handle
+            watch.hold(handle)
             return watch
         check_pollable(fd)
         watch = Watch(self, fd, events, handle)

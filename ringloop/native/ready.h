@@ -46,11 +46,16 @@ static inline bool rl_ready_reserve(struct rl_ready_queue *queue)
     return true;
 }
 
+/* The next entry, to be filled at once. Room for one more must have been reserved. */
+static inline struct rl_ready_entry *rl_ready_next(struct rl_ready_queue *queue)
+{
+    return &queue->entries[(queue->head + queue->count++) & (queue->capacity - 1)];
+}
+
 /* Room for one more must have been reserved. */
 static inline void rl_ready_push(struct rl_ready_queue *queue, struct rl_ready_entry entry)
 {
-    queue->entries[(queue->head + queue->count) & (queue->capacity - 1)] = entry;
-    queue->count++;
+    *rl_ready_next(queue) = entry;
 }
 
 /* The queue must not be empty. */

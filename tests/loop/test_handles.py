@@ -201,3 +201,66 @@ async def test_cancelled_sleeps_leave_the_loop_alone():
         task.cancel()
     results = await asyncio.gather(*tasks, return_exceptions=True)
     assert all(isinstance(result, asyncio.CancelledError) for result in results)
+
+
+def test_a_handle_that_ran_keeps_what_it_was_as_long_as_somebody_has_it(loop):
+    handle = loop.call_soon(callback, 1)
+    before = repr(handle)
+    turn(loop)
+    later = [loop.call_soon(Callable()) for _ in range(10)]
+    turn(loop)
+    assert repr(handle) == before
+    assert handle not in later
+
+
+def test_a_weak_reference_to_a_handle_that_ran_is_dead(loop):
+    reference = weakref.ref(loop.call_soon(callback))
+    turn(loop)
+    later = [loop.call_soon(callback) for _ in range(10)]
+    assert reference() is None
+    assert all(reference() is not handle for handle in later)
+
+
+def test_a_handle_that_ran_lets_go_of_what_it_held(loop):
+    class Subject:
+        def method(self, other):
+            pass
+
+    first, second = Subject(), Subject()
+    references = [weakref.ref(first), weakref.ref(second)]
+    loop.call_soon(first.method, second)
+    del first, second
+    turn(loop)
+    assert [reference() for reference in references] == [None, None]
+
+
+def test_a_destructor_that_runs_as_a_handle_ends_may_register_callbacks(loop):
+    ran = []
+
+    class Subject:
+        def __call__(self):
+            pass
+
+        def __del__(self):
+            loop.call_soon(ran.append, "from the destructor")
+
+    loop.call_soon(Subject())
+    loop.call_soon(ran.append, "behind it")
+    turn(loop)
+    turn(loop)
+    assert ran == ["behind it", "from the destructor"]
+
+
+def test_callbacks_behind_one_that_raised_run_in_the_same_turn(loop):
+    ran, reported = [], []
+    loop.set_exception_handler(lambda loop, context: reported.append(context["exception"]))
+
+    def fail():
+        raise ZeroDivisionError
+
+    for index in range(5):
+        loop.call_soon(ran.append, index)
+        loop.call_soon(fail)
+    turn(loop)
+    assert ran == list(range(5))
+    assert [type(exception) for exception in reported] == [ZeroDivisionError] * 5
