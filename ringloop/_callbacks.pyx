@@ -12,7 +12,6 @@ from asyncio import base_events
 from asyncio import events as asyncio_events
 from asyncio import format_helpers
 
-cimport cython
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.math cimport ceil

@@ -99,6 +99,7 @@ cdef class Operation:
     cdef PyObject *collect(self, int32_t result, uint32_t flags) noexcept
     cdef int complete(self, int32_t result, uint32_t flags, object payload) except -1
     cdef void discard(self, int32_t result, uint32_t flags) noexcept
+    cdef int end_of_pass(self) except -1
     cdef object describe(self)
 
 
@@ -118,6 +119,8 @@ cdef class LoopCore(Callbacks):
     cdef rl_buffers *buffers       # ours, registered with the driver; NULL until a room asks
     cdef void *first_operation     # list of operations in flight, borrowed from the references they hold
     cdef size_t in_flight
+    cdef list awaiting_end         # operations that asked for `end_of_pass`
+    cdef uint32_t pass_number
     cdef size_t settling           # how many of these have `settles`
     cdef bint forked
     cdef bint enabled              # the driver is bound to a thread:
@@ -141,6 +144,7 @@ cdef class LoopCore(Callbacks):
     cdef int run_pass(self) except -1
     cdef int wait(self, int64_t timeout_ns) except -1
     cdef int run_ready(self) except -1
+    cdef int end_pass(self) except -1
     cdef int handle_failed(self, rl_ready_entry *entry, object exc) except -1
     cdef int dispatch(self, rl_ready_entry *entry) except -1
     cdef int run_ready_debug(self) except -1

@@ -125,6 +125,10 @@ cdef class Operation:
     cdef void discard(self, int32_t result, uint32_t flags) noexcept:
         """Instead of `complete` when the loop closed: gives back what the result owns, such as an fd."""
 
+    cdef int end_of_pass(self) except -1:
+        """Runs after the pass's last callback, if the operation is in the loop's `awaiting_end`."""
+        return 0
+
     cdef object describe(self):
         """What a message about a slow callback calls it."""
         return repr(self)
@@ -192,6 +196,7 @@ cdef class LoopCore(Callbacks):
 
     def __cinit__(self, *args, **kwargs):
         self.bell_fd = -1
+        self.awaiting_end = []
 
     def __init__(self):
         self.driver = create_driver()
@@ -457,6 +462,7 @@ cdef class LoopCore(Callbacks):
         cdef int error
         if self.driver == NULL:
             self._refuse()
+        self.pass_number += 1
         if self.timers.count and not self.ready.count:
             timeout_ns = self.until_timer_ns()
         # Looked at last, as no Python code runs between this and the wait: a clock that somebody patched in
@@ -473,8 +479,10 @@ cdef class LoopCore(Callbacks):
         if self.timers.count:
             self.fire_timers()
         if self._debug:
-            return self.run_ready_debug()
-        return self.run_ready()
+            self.run_ready_debug()
+        else:
+            self.run_ready()
+        return self.end_pass()
 
     cdef int wait(self, int64_t timeout_ns) except -1:
         cdef rl_driver *driver = self.driver
@@ -507,6 +515,21 @@ cdef class LoopCore(Callbacks):
                     retire(entry.object)
             except BaseException as exc:
                 self.handle_failed(&entry, exc)
+        return 0
+
+    cdef int end_pass(self) except -1:
+        cdef Py_ssize_t count = 0
+        operations = self.awaiting_end
+        if not operations:
+            return 0
+        self.awaiting_end = []
+        try:
+            for operation in operations:
+                count += 1
+                (<Operation> operation).end_of_pass()
+        finally:
+            # After an error that ends the run: the others go on when it ends.
+            self.awaiting_end[:0] = operations[count:]
         return 0
 
     cdef int handle_failed(self, rl_ready_entry *entry, object exc) except -1:
@@ -562,6 +585,7 @@ cdef class LoopCore(Callbacks):
         The thread that ran the loop may never touch it again, and no other could ask the kernel for these.
         """
         cdef int error
+        self.end_pass()
         if self.driver == NULL or self.settling == 0:
             return 0
         for operation in self.list_operations():

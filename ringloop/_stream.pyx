@@ -53,6 +53,7 @@ cdef extern from "<arpa/inet.h>" nogil:
 
 cdef enum:
     HIGH_WATER_BYTES = 64 * 1024       # asyncio's default
+    HELD_BYTES_MAX = 64 * 1024         # more goes out at once: the protocol must hear of a full socket
 
 cdef object TRANSPORT_CLASS = asyncio.Transport
 cdef object BufferedProtocol = protocols.BufferedProtocol
@@ -158,6 +159,8 @@ cdef class StreamTransport(Endpoint):
         return self.force_close(exc)
 
     cdef int force_close(self, object exc) except -1:
+        if self.send.held:
+            self.send.let_go()
         if self.connection_lost_count:
             return 0
         self.send.clear()
@@ -315,6 +318,8 @@ cdef class StreamTransport(Endpoint):
 
     def close(self):
         """Closes the connection after what is queued was sent; no more data is received."""
+        if self.send.held:
+            self.send.let_go()
         if self.closing:
             return
         self.closing = True
@@ -392,9 +397,11 @@ cdef class StreamTransport(Endpoint):
         if length == 0 or self.connection_lost_count:
             PyBuffer_Release(&view)
             return 0 if length == 0 else self.count_lost_write()
-        if self.send.queue:
+        if self.send.hold() or self.send.queue:
             PyBuffer_Release(&view)
             self.send.push(data, 0)
+            if self.send.held and self.send.queued_bytes > min(HELD_BYTES_MAX, self.high_water_bytes):
+                self.send.let_go()
             return self.pause_protocol_if_full()
         # A call that does not wait is not interrupted: there is no EINTR here.
         count = send(self.fd, view.buf, length, MSG_DONTWAIT | MSG_NOSIGNAL)
@@ -423,6 +430,8 @@ cdef class StreamTransport(Endpoint):
 
     def write_eof(self):
         """Closes the writing half after what is queued was sent; data may still be received."""
+        if self.send.held:
+            self.send.let_go()
         if self.closing or self.eof_written:
             return
         self.eof_written = True
@@ -436,6 +445,8 @@ cdef class StreamTransport(Endpoint):
 
     def get_write_buffer_size(self):
         """Returns how many bytes are queued, those in flight included."""
+        if self.send.held:
+            self.send.let_go()
         return self.send.queued_bytes
 
     def get_write_buffer_limits(self):
@@ -452,6 +463,8 @@ cdef class StreamTransport(Endpoint):
             raise ValueError(f"high ({high!r}) must be >= low ({low!r}) must be >= 0")
         self.high_water_bytes = high
         self.low_water_bytes = low
+        if self.send.held:
+            self.send.let_go()
         self.pause_protocol_if_full()
 
     cdef int pause_protocol_if_full(self) except -1:

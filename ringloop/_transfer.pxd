@@ -69,7 +69,14 @@ cdef class Send(Operation):
     cdef list lent                     # what the kernel reads from now
     cdef iovec *parts                  # ours, SEND_PARTS_MAX of them; NULL until needed
     cdef msghdr message
+    cdef bint held                     # what is queued waits for the end of the pass
+    cdef uint32_t pass_number          # of the last write,
+    cdef uint32_t writes_in_pass       # how many there were in it,
+    cdef uint32_t habit                # and in how many passes in a row there were several
 
+    cdef bint hold(self) except -1
+    cdef int let_go(self) except -1
+    cdef Py_ssize_t gather(self, list chunks, iovec *parts) noexcept
     cdef int start(self) except -1
     cdef int push(self, object data, Py_ssize_t offset) except -1
     cdef int advance(self, int32_t result) except -1

@@ -18,14 +18,16 @@ cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SIZE
 from cpython.exc cimport PyErr_Clear
 from cpython.object cimport PyObject
-from libc.errno cimport EAGAIN, EINTR, ENOBUFS
+from libc.errno cimport EAGAIN, EINTR, ENOBUFS, errno
 from libc.stdint cimport int32_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
+from libc.string cimport memset
 
 from ringloop._core cimport (
     OPERATION_CANCELLING, OPERATION_SUBMITTED, RL_CAN_POLL_FIRST, RL_CAN_RECV_MULTISHOT, RL_CQE_BUFFER,
     RL_CQE_BUFFER_SHIFT, RL_OP_POLL_ADD, RL_OP_RECV, RL_OP_SENDMSG, RL_POLL_MULTISHOT, RL_RECV_MULTISHOT,
-    RL_RECV_POLL_FIRST, RL_SQE_BUFFER_SELECT, Operation, rl_buffers_address, rl_buffers_recycle, rl_sqe,
+    RL_RECV_POLL_FIRST, RL_SQE_BUFFER_SELECT, ENSURE, Operation, rl_buffers_address, rl_buffers_recycle,
+    rl_sqe,
 )
 from ringloop._callbacks cimport PyContext_Enter, PyContext_Exit
 from ringloop._sock cimport Sockets, try_recv, try_recv_into
@@ -42,7 +44,8 @@ cdef extern from "<sys/ioctl.h>" nogil:
     enum: FIONREAD
 
 cdef extern from "<sys/socket.h>" nogil:
-    enum: MSG_NOSIGNAL
+    enum: MSG_DONTWAIT, MSG_NOSIGNAL
+    Py_ssize_t sendmsg(int fd, const msghdr *message, int flags)
 
 cdef extern from "Python.h":
     PyObject *PyBytes_FromStringAndSize(const char *bytes, Py_ssize_t size)
@@ -53,6 +56,7 @@ cdef enum:
     SMALL_IN_A_ROW = 16                # bring a connection back to provided buffers
     POLL_END = POLLHUP | POLLERR | POLLRDHUP
     NUDGE = -2147483648                # result of a completion of our own making; no errno
+    HABIT_PASSES = 8                   # passes in a row with several writes, before writes are held back
 
 cdef object deque = collections.deque
 
@@ -304,23 +308,84 @@ cdef class Send(Operation):
         self.queued_bytes += PyBytes_GET_SIZE(data) - offset
         return 0
 
+    cdef bint hold(self) except -1:
+        """Counts a write. True if it, and all others until the end of the pass, are to go out together.
+
+        For a protocol that has the habit of writing several times in a pass, such as a response's head and
+        its body: each would be a system call and a packet. Who asks for the queue's state lets it go first.
+        """
+        if self.pass_number != self.loop.pass_number:
+            if self.writes_in_pass < 2:
+                self.habit = 0
+            self.pass_number = self.loop.pass_number
+            self.writes_in_pass = 1
+        else:
+            self.writes_in_pass += 1
+            if self.writes_in_pass == 2 and self.habit < HABIT_PASSES:
+                self.habit += 1
+        if self.held:
+            return True
+        if self.habit < HABIT_PASSES or self.queue or self.transport.closing or self.loop._thread_id is None:
+            return False
+        self.held = True
+        self.loop.awaiting_end.append(self)
+        return True
+
+    cdef int end_of_pass(self) except -1:
+        if not self.held or not self.loop.alive():
+            return 0
+        context = self.transport.context
+        PyContext_Enter(context)
+        try:
+            self.let_go()
+        finally:
+            PyContext_Exit(context)
+        return 0
+
+    cdef int let_go(self) except -1:
+        """Sends what was held back; what the kernel does not take at once is queued as any other write."""
+        cdef iovec parts[SEND_PARTS_MAX]
+        cdef msghdr message
+        cdef Py_ssize_t count
+        self.held = False
+        memset(&message, 0, sizeof(message))
+        message.msg_iov = parts
+        while self.queue:
+            chunks = list(islice(self.queue, SEND_PARTS_MAX))
+            message.msg_iovlen = self.gather(chunks, parts)
+            count = sendmsg(self.transport.fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL)
+            if count < 0:
+                if errno == EAGAIN:
+                    return self.start()
+                exc = OSError(errno, os.strerror(errno))
+                return self.transport.fatal_error(exc, "Fatal write error on socket transport")
+            self.drop_sent(count)
+            if self.head_offset or len(chunks) < SEND_PARTS_MAX and self.queue:
+                return self.start()
+        return 0
+
+    cdef Py_ssize_t gather(self, list chunks, iovec *parts) noexcept:
+        """Points the parts at the chunks, which are the front of the queue. Returns how many there are."""
+        cdef Py_ssize_t index = 0, offset = self.head_offset
+        for data in chunks:
+            parts[index].iov_base = PyBytes_AS_STRING(data) + offset
+            parts[index].iov_len = PyBytes_GET_SIZE(data) - offset
+            offset = 0
+            index += 1
+        return index
+
     cdef int start(self) except -1:
         """Submits the front of the queue, unless one is in flight."""
-        cdef Py_ssize_t index = 0, offset = self.head_offset
         if in_flight(self) or not self.loop.alive():
             return 0
+        ENSURE(not self.held)
         if self.parts == NULL:
             self.parts = <iovec *> malloc(SEND_PARTS_MAX * sizeof(iovec))
             if self.parts == NULL:
                 raise MemoryError
         self.lent = list(islice(self.queue, SEND_PARTS_MAX))
-        for data in self.lent:
-            self.parts[index].iov_base = PyBytes_AS_STRING(data) + offset
-            self.parts[index].iov_len = PyBytes_GET_SIZE(data) - offset
-            offset = 0
-            index += 1
         self.message.msg_iov = self.parts
-        self.message.msg_iovlen = index
+        self.message.msg_iovlen = self.gather(self.lent, self.parts)
         self.loop.submit(self)
         return 0
 
@@ -362,7 +427,7 @@ cdef class Send(Operation):
         elif result != -ECANCELED and result != -EAGAIN and result != -EINTR:
             exc = OSError(-result, os.strerror(-result))
             return transport.fatal_error(exc, "Fatal write error on socket transport")
-        if transport.connection_lost_count:
+        if transport.connection_lost_count or self.held:
             return 0
         if self.queue:
             return self.start()
@@ -385,6 +450,7 @@ cdef class Send(Operation):
     cdef int clear(self) except -1:
         """Forgets what is queued, and asks for the end of what is in flight."""
         self.queue = None
+        self.held = False
         self.head_offset = 0
         self.queued_bytes = 0
         return self.loop.cancel(self)
