@@ -1,4 +1,4 @@
-"""Protocols that write several times in an iteration, for many iterations, as a server that sends a head and a body.
+"""Protocols that write several times in an iteration, for many iterations: a head, then a body.
 
 ringloop then sends what is written in an iteration together, at its end. Nothing that can be seen by the
 transport's methods may differ from a transport that sends at once, and nothing may be lost or change places.
