@@ -1,8 +1,8 @@
 """Builds the extension modules; everything else is in pyproject.toml.
 
-Every ringloop/*.pyx is an extension module, and the C of ringloop/native/ is linked into `_core` alone. There
-are three steps (Cython to C, C to objects, objects to the module), each done only if what it starts from has
-changed: Cython and the compiler themselves write down what they read. Modules are built in parallel.
+Every ringloop/*.pyx is an extension module; LINKED_INTO says which of them have the C of ringloop/native/.
+There are three steps (Cython to C, C to objects, objects to the module), each done only if what it starts
+from has changed: Cython and the compiler write down what they read. Modules are built in parallel.
 
 Environment:
     RINGLOOP_WERROR=1          warnings of Cython and of the C compiler are errors
@@ -60,6 +60,15 @@ if SANITIZERS:
     FLAGS += [f"-fsanitize={SANITIZERS}", "-fno-omit-frame-pointer"]
     LINK_FLAGS += [f"-fsanitize={SANITIZERS}"]
 
+# What keeps something between calls is in one module alone; the files of `RESIDENT` do not.
+RESIDENT = ("mounts", "resident", "resident_io")
+LINKED_INTO = {
+    "_flight": ("buffers", "threads", "workers"),
+    "_core": ("retired", "ring", "ring_setup"),
+    "_ops": ("execute", *RESIDENT),
+    "_os": RESIDENT,
+}
+
 NATIVE_FLAGS = [
     "-Wshadow",
     "-Wundef",
@@ -99,7 +108,7 @@ class BuildExtensions(build_ext):
     def build_extensions(self) -> None:
         cython = [f"Cython {importlib.metadata.version('Cython')}", *CYTHON_OPTIONS]
         settings = [sys.version, *self.compiler.compiler_so, *self.compiler.linker_so]
-        settings += FLAGS + NATIVE_FLAGS + GENERATED_FLAGS
+        settings += FLAGS + NATIVE_FLAGS + GENERATED_FLAGS + [str(LINKED_INTO)]
         cython_stamp = Stamp(GENERATED / "settings.txt", cython)
         compiler_stamp = Stamp(Path(self.build_temp, "settings.txt"), settings)
         self.translate_all = bool(self.force) or cython_stamp.is_stale()
@@ -206,9 +215,11 @@ def is_stale(target: Path, sources: list[Path] | None) -> bool:
 
 
 def extensions() -> list[Extension]:
-    native = sorted(map(str, NATIVE.glob("*.c")))
     return [
-        Extension(".".join(pyx.with_suffix("").parts), [str(pyx), *(native if pyx.stem == "_core" else [])])
+        Extension(
+            ".".join(pyx.with_suffix("").parts),
+            [str(pyx), *(str(NATIVE / f"{name}.c") for name in LINKED_INTO.get(pyx.stem, ()))],
+        )
         for pyx in sorted(PACKAGE.glob("*.pyx"))
     ]
 

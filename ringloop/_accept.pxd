@@ -1,8 +1,8 @@
 # Accepting connections, and the loop's methods that make transports. See _accept.pyx.
 
-from libc.stdint cimport int32_t, uint32_t
+from libc.stdint cimport int64_t, uint32_t
 
-from ringloop._core cimport Operation, rl_sqe
+from ringloop._flight cimport Operation, rl_sqe
 from ringloop._sock cimport Sockets
 
 
@@ -18,7 +18,7 @@ cdef class Accept(Operation):
     cdef bint many                     # multishot: armed until it ends
     cdef object context                # the server's; each connection gets a copy
 
-    cdef int advance(self, int32_t result, object context) except -1
+    cdef int advance(self, int64_t result, object context) except -1
     cdef int accepted(self, int fd, object context) except -1
     cdef int refused(self, int error) except -1
     cdef int end(self) except -1

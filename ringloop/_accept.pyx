@@ -9,10 +9,10 @@ from asyncio import constants, trsock
 
 cimport cython
 from libc.errno cimport EAGAIN, ECONNABORTED, EINTR, EMFILE, ENFILE, ENOBUFS, ENOMEM
-from libc.stdint cimport int32_t, uint32_t
+from libc.stdint cimport int64_t, uint32_t
 from posix.unistd cimport close
 
-from ringloop._core cimport (
+from ringloop._flight cimport (
     OPERATION_DONE, RL_ACCEPT_MULTISHOT, RL_CAN_ACCEPT_MULTISHOT, RL_OP_ACCEPT, Operation, rl_sqe,
 )
 from ringloop._callbacks cimport PyContext_Copy, PyContext_CopyCurrent, PyContext_Enter, PyContext_Exit
@@ -52,7 +52,7 @@ cdef class Accept(Operation):
         if self.many:
             sqe.ioprio = RL_ACCEPT_MULTISHOT
 
-    cdef int complete(self, int32_t result, uint32_t flags, object payload) except -1:
+    cdef int complete(self, int64_t result, uint32_t flags, object payload) except -1:
         if self.ended:
             self.discard(result, flags)
             return 0
@@ -65,12 +65,12 @@ cdef class Accept(Operation):
             PyContext_Exit(context)
         return 0
 
-    cdef void discard(self, int32_t result, uint32_t flags) noexcept:
+    cdef void discard(self, int64_t result, uint32_t flags) noexcept:
         # A connection that nobody collects is closed; its peer is refused, as one left in the backlog.
         if result >= 0:
             close(result)
 
-    cdef int advance(self, int32_t result, object context) except -1:
+    cdef int advance(self, int64_t result, object context) except -1:
         if result >= 0:
             self.accepted(result, context)
         elif result not in (-ECONNABORTED, -EAGAIN, -EINTR, -ECANCELED):

@@ -1,7 +1,7 @@
 # Callbacks: handles, the queue of those that are ready, and the timers. See _callbacks.pyx.
 
 from cpython.object cimport PyObject
-from libc.stdint cimport int32_t, int64_t, uint32_t
+from libc.stdint cimport int64_t, uint32_t
 
 cdef extern from "Python.h":
     int PyContext_Enter(object context) except -1
@@ -27,7 +27,7 @@ cdef extern from "ready.h" nogil:
     ctypedef struct rl_ready_entry "struct rl_ready_entry":
         void *object
         void *payload
-        int32_t result
+        int64_t result
         uint32_t flags
         rl_ready_kind kind
     ctypedef struct rl_ready_queue "struct rl_ready_queue":

@@ -1,106 +1,9 @@
 # The heart's door: what the rooms above may use of it. See _core.pyx.
 
-from cpython.object cimport PyObject
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t
 
-from ringloop._callbacks cimport Callbacks, Handle, rl_ready_entry
-
-
-cdef extern from "ensure.h" nogil:
-    void ENSURE(bint condition)
-
-ctypedef void (*release_function)(void *argument) noexcept nogil
-
-cdef extern from "driver.h" nogil:
-    enum:
-        RL_OP_POLL_ADD, RL_OP_ASYNC_CANCEL, RL_OP_ACCEPT, RL_OP_RECV, RL_OP_SEND, RL_OP_SENDMSG
-        RL_SQE_BUFFER_SELECT, RL_RECV_MULTISHOT, RL_RECV_POLL_FIRST, RL_ACCEPT_MULTISHOT, RL_POLL_MULTISHOT
-        RL_CANCEL_ALL, RL_CANCEL_ANY
-        RL_CQE_BUFFER, RL_CQE_MORE, RL_CQE_SOCK_NONEMPTY, RL_CQE_BUFFER_SHIFT
-        RL_CAN_RECV_MULTISHOT, RL_CAN_ACCEPT_MULTISHOT, RL_CAN_POLL_MULTISHOT, RL_CAN_CANCEL_ANY
-        RL_CAN_POLL_FIRST
-        RL_WAIT_FOREVER
-    ctypedef struct rl_sqe "struct rl_sqe":
-        uint8_t opcode
-        uint8_t flags
-        uint16_t ioprio
-        int32_t fd
-        uint64_t offset
-        uint64_t address
-        uint32_t length
-        uint32_t op_flags
-        uint64_t user_data
-        uint16_t buffer_group
-    ctypedef struct rl_cqe "struct rl_cqe":
-        uint64_t user_data
-        int32_t result
-        uint32_t flags
-    ctypedef struct rl_driver_counters "struct rl_driver_counters":
-        uint64_t enters
-        uint64_t waits
-        uint64_t submitted
-        uint64_t completed
-        uint64_t sq_full
-        uint64_t cq_overflows
-    ctypedef struct rl_buffer "struct rl_buffer"
-    ctypedef struct rl_driver
-    ctypedef struct rl_driver_calls "struct rl_driver_calls":
-        const char *name
-        int (*enable)(rl_driver *driver) noexcept nogil
-        int (*enter)(rl_driver *driver, uint32_t wait_count, int64_t timeout_ns) noexcept nogil
-        void (*destroy)(rl_driver *driver) noexcept nogil
-        void (*abandon)(rl_driver *driver, release_function release, void *argument) noexcept nogil
-        void (*forked)(rl_driver *driver) noexcept nogil
-        int (*has_opcode)(rl_driver *driver, uint8_t opcode) noexcept nogil
-        int (*register_buffers)(
-            rl_driver *driver, uint16_t group, rl_buffer *ring, uint32_t entry_count) noexcept nogil
-        int (*unregister_buffers)(rl_driver *driver, uint16_t group) noexcept nogil
-    ctypedef struct rl_driver:
-        const rl_driver_calls *calls
-        uint32_t capabilities
-        uint32_t setup_flags
-        uint32_t features
-        uint32_t sq_entries
-        uint32_t cq_entries
-        rl_driver_counters counters
-    rl_sqe *rl_driver_sqe(rl_driver *driver)
-    bint rl_driver_wants_enter(const rl_driver *driver)
-    const rl_cqe *rl_driver_completion(const rl_driver *driver)
-    void rl_driver_consumed(rl_driver *driver)
-    int rl_driver_sweep(int timeout_ms)
-    void rl_driver_sweep_forked()
-    ctypedef struct rl_buffers "struct rl_buffers":
-        rl_buffer *ring
-        uint32_t buffer_bytes
-        uint32_t buffer_count
-        uint16_t group
-    int rl_buffers_allocate(rl_buffers *buffers, uint16_t group, uint32_t buffer_count, uint32_t buffer_bytes)
-    void rl_buffers_free(rl_buffers *buffers)
-    uint8_t *rl_buffers_address(const rl_buffers *buffers, uint16_t buffer_id)
-    void rl_buffers_recycle(rl_buffers *buffers, uint16_t buffer_id)
-
-
-cdef enum OperationState:
-    OPERATION_NEW          # was never submitted
-    OPERATION_SUBMITTED    # the driver has it, or its SQE is queued
-    OPERATION_CANCELLING   # a cancel is queued behind it; completions may still come
-    OPERATION_DONE         # the last completion was collected; may be submitted again
-
-
-cdef class Operation:
-    # While SUBMITTED or CANCELLING the loop holds one reference and the operation is in its list.
-    cdef LoopCore loop
-    cdef void *before
-    cdef void *behind
-    cdef OperationState state
-    cdef bint settles      # lends memory or makes progress that only its CQE tells: never outlives a run
-
-    cdef void prepare(self, rl_sqe *sqe) noexcept
-    cdef PyObject *collect(self, int32_t result, uint32_t flags) noexcept
-    cdef int complete(self, int32_t result, uint32_t flags, object payload) except -1
-    cdef void discard(self, int32_t result, uint32_t flags) noexcept
-    cdef int end_of_pass(self) except -1
-    cdef object describe(self)
+from ringloop._callbacks cimport Handle, rl_ready_entry
+from ringloop._flight cimport Flight, Operation, rl_sqe
 
 
 cdef class Watch(Operation):
@@ -114,33 +17,14 @@ cdef class Watch(Operation):
     cdef int end(self) except -1
 
 
-cdef class LoopCore(Callbacks):
-    cdef rl_driver *driver         # ours; NULL once closed, and in a forked child
-    cdef rl_buffers *buffers       # ours, registered with the driver; NULL until a room asks
-    cdef void *first_operation     # list of operations in flight, borrowed from the references they hold
-    cdef size_t in_flight
-    cdef list awaiting_end         # operations that asked for `end_of_pass`
-    cdef uint32_t pass_number
-    cdef size_t settling           # how many of these have `settles`
+cdef class LoopCore(Flight):
     cdef bint forked
     cdef bint enabled              # the driver is bound to a thread:
     cdef unsigned long owner
-    cdef int bell_fd               # eventfd
     cdef Watch bell
 
-    cdef rl_sqe *take_sqe(self) except NULL
-    cdef int submit(self, Operation operation) except -1
-    cdef int cancel(self, Operation operation) except -1
-    cdef int cancel_at_once(self, Operation operation) except -1
-    cdef int flush(self) except -1
-    cdef int collect(self) except -1
-    cdef rl_buffers *need_buffers(self) except NULL
-    cdef bint alive(self) noexcept
-
-    cdef void leave_flight(self, Operation operation) noexcept
     cdef int enable(self) except -1
     cdef int change_thread(self) except -1
-    cdef int push_completion(self, Operation operation, int32_t result) except -1
     cdef int run_pass(self) except -1
     cdef int wait(self, int64_t timeout_ns) except -1
     cdef int run_ready(self) except -1
@@ -149,7 +33,6 @@ cdef class LoopCore(Callbacks):
     cdef int dispatch(self, rl_ready_entry *entry) except -1
     cdef int run_ready_debug(self) except -1
     cdef int settle(self) except -1
-    cdef list list_operations(self)
     cdef int end_driver(self) except -1
     cdef bint drain(self) except -1
     cdef int drop_queues(self) except -1

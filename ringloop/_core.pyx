@@ -1,4 +1,4 @@
-"""The heart: the ready queue, timers, operations in flight, and one pass over them all.
+"""The heart: one pass over ready queue, timers and operations; threads, fork and the end.
 
 A pass: submit what is queued and wait, collect completions, move due timers, run what was ready by then.
 The heart knows operations, not what they do: sockets, files and transports are rooms above it.
@@ -19,16 +19,19 @@ from ringloop import errors
 cimport cython
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.object cimport PyObject
-from cpython.ref cimport Py_DECREF, Py_INCREF, Py_XDECREF
+from cpython.ref cimport Py_DECREF, Py_XDECREF
 from libc.errno cimport EEXIST, errno
-from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 from posix.unistd cimport close, read, write
 
 from ringloop._callbacks cimport (
-    RL_READY_COMPLETION, Callbacks, Handle, PyTypeObject, call_handle, new_handle, report,
-    retire, rl_ready_entry, rl_ready_pop, rl_ready_push, rl_ready_reserve, rl_timer, rl_timers_remove,
-    run_handle, show_to_collector, traverseproc, visitproc,
+    RL_READY_COMPLETION, Handle, call_handle, new_handle, report, retire, rl_ready_entry,
+    rl_ready_pop, rl_timer, rl_timers_remove, run_handle, show_to_collector,
+)
+from ringloop._flight cimport (
+    ENSURE, OPERATION_CANCELLING, OPERATION_DONE, RL_OP_POLL_ADD, RL_WAIT_FOREVER, Flight, Operation,
+    release_buffers, rl_buffers, rl_driver, rl_driver_sweep, rl_driver_sweep_forked, rl_driver_wants_enter,
+    rl_sqe,
 )
 
 
@@ -56,11 +59,6 @@ cdef extern from "ring.h" nogil:
 cdef enum:
     SQ_ENTRIES = 256
     CQ_ENTRIES = 4096
-    # Provided receive buffers are emptied as their completions are collected, so that few suffice, and few
-    # stay in the L2 cache.
-    BUFFER_GROUP = 1
-    BUFFER_COUNT = 64
-    BUFFER_BYTES = 4096
     # Bounds what a flush gathers when the network is faster than it: a thousand completions and more.
     FLUSH_PASSES_MAX = 64
     # Waiting for the kernel to let go of a ring that its own thread cannot drain: 30 ms is usual.
@@ -71,18 +69,6 @@ cdef enum:
 cdef object LIVE_LOOPS = weakref.WeakSet()
 
 
-cdef inline void move(Operation operation, OperationState state) noexcept:
-    """The only place where an operation changes its state."""
-    ENSURE(
-        (state == OPERATION_SUBMITTED and
-         (operation.state == OPERATION_NEW or operation.state == OPERATION_DONE))
-        or (state == OPERATION_CANCELLING and operation.state == OPERATION_SUBMITTED)
-        or (state == OPERATION_DONE and
-            (operation.state == OPERATION_SUBMITTED or operation.state == OPERATION_CANCELLING))
-    )
-    operation.state = state
-
-
 cdef void await_release() noexcept:
     """Waits for the kernel to let go of abandoned rings, a loop's former ones among them; frees them."""
     cdef int naps = 0
@@ -90,48 +76,6 @@ cdef void await_release() noexcept:
         naps += 1
         with nogil:
             poll(NULL, 0, RELEASE_NAP_MS)
-
-
-cdef void release_buffers(void *argument) noexcept nogil:
-    if argument != NULL:
-        rl_buffers_free(<rl_buffers *> argument)
-        free(argument)
-
-
-cdef class Operation:
-    """One system call in flight: described by one SQE, submitted once, over with its last CQE.
-
-    Rooms subclass it. While it is in flight the loop holds a reference, and every memory that the kernel may
-    touch must be held by the operation.
-    """
-
-    def __reduce__(self):
-        raise TypeError(f"cannot pickle {type(self).__name__!r} object")
-
-    cdef void prepare(self, rl_sqe *sqe) noexcept:
-        """Fills the zeroed SQE, all but user_data. Again when a loop moves to another thread."""
-
-    cdef PyObject *collect(self, int32_t result, uint32_t flags) noexcept:
-        """Takes what a CQE carries, such as a provided buffer, at once: a new reference or NULL.
-
-        No Python code may run.
-        """
-        return NULL
-
-    cdef int complete(self, int32_t result, uint32_t flags, object payload) except -1:
-        """Runs from the loop's pass, in the order of the completions. Lets out only SystemExit and such."""
-        return 0
-
-    cdef void discard(self, int32_t result, uint32_t flags) noexcept:
-        """Instead of `complete` when the loop closed: gives back what the result owns, such as an fd."""
-
-    cdef int end_of_pass(self) except -1:
-        """Runs after the pass's last callback, if the operation is in the loop's `awaiting_end`."""
-        return 0
-
-    cdef object describe(self):
-        """What a message about a slow callback calls it."""
-        return repr(self)
 
 
 @cython.final
@@ -169,7 +113,7 @@ cdef class Watch(Operation):
         sqe.fd = self.fd
         sqe.op_flags = self.events
 
-    cdef int complete(self, int32_t result, uint32_t flags, object payload) except -1:
+    cdef int complete(self, int64_t result, uint32_t flags, object payload) except -1:
         # An error is a file that was closed under us: epoll forgets such a one without a word.
         if self.ended or result < 0:
             return 0
@@ -191,12 +135,8 @@ cdef rl_driver *create_driver() except NULL:
     return driver
 
 
-cdef class LoopCore(Callbacks):
+cdef class LoopCore(Flight):
     """The part of the loop that runs per callback. `ringloop.Loop` makes asyncio's interface out of it."""
-
-    def __cinit__(self, *args, **kwargs):
-        self.bell_fd = -1
-        self.awaiting_end = []
 
     def __init__(self):
         self.driver = create_driver()
@@ -216,9 +156,6 @@ cdef class LoopCore(Callbacks):
 
     def __reduce__(self):
         raise TypeError(f"cannot pickle {type(self).__name__!r} object")
-
-    cdef bint alive(self) noexcept:
-        return self.driver != NULL
 
     # --- waking a sleeping loop from elsewhere
 
@@ -241,65 +178,6 @@ cdef class LoopCore(Callbacks):
         return watch
 
     # --- operations
-
-    cdef rl_sqe *take_sqe(self) except NULL:
-        cdef rl_sqe *sqe
-        if self.driver == NULL:
-            self._refuse()
-        sqe = rl_driver_sqe(self.driver)
-        if sqe == NULL:
-            self.flush()
-            sqe = rl_driver_sqe(self.driver)
-            if sqe == NULL:
-                raise RuntimeError("the submission queue is full and the kernel takes nothing from it")
-        return sqe
-
-    cdef int submit(self, Operation operation) except -1:
-        cdef rl_sqe *sqe = self.take_sqe()
-        operation.prepare(sqe)
-        sqe.user_data = <uint64_t> <void *> operation
-        move(operation, OPERATION_SUBMITTED)
-        Py_INCREF(operation)
-        operation.before = NULL
-        operation.behind = self.first_operation
-        if self.first_operation != NULL:
-            (<Operation> self.first_operation).before = <void *> operation
-        self.first_operation = <void *> operation
-        self.in_flight += 1
-        self.settling += operation.settles
-        return 0
-
-    cdef inline void leave_flight(self, Operation operation) noexcept:
-        """The reference that `submit` took is the caller's now."""
-        move(operation, OPERATION_DONE)
-        if operation.before != NULL:
-            (<Operation> operation.before).behind = operation.behind
-        else:
-            self.first_operation = operation.behind
-        if operation.behind != NULL:
-            (<Operation> operation.behind).before = operation.before
-        self.in_flight -= 1
-        self.settling -= operation.settles
-
-    cdef int cancel(self, Operation operation) except -1:
-        """Asks for the end of an operation in flight; its last completion tells what came of it."""
-        cdef rl_sqe *sqe
-        if operation.state != OPERATION_SUBMITTED or self.driver == NULL:
-            return 0
-        sqe = self.take_sqe()
-        sqe.opcode = RL_OP_ASYNC_CANCEL
-        sqe.fd = -1
-        sqe.address = <uint64_t> <void *> operation
-        move(operation, OPERATION_CANCELLING)
-        return 0
-
-    cdef int cancel_at_once(self, Operation operation) except -1:
-        """As `cancel`; when this returns the kernel has let go of the operation's file, if it could."""
-        if operation.state != OPERATION_SUBMITTED or self.driver == NULL:
-            return 0
-        self.cancel(operation)
-        self.flush()
-        return 0
 
     cdef int flush(self) except -1:
         """Submits what is queued and collects what is complete, without waiting and without a callback."""
@@ -325,55 +203,6 @@ cdef class LoopCore(Callbacks):
         if error < 0:
             raise OSError(-error, os.strerror(-error), "io_uring_enter")
         return 0
-
-    cdef int collect(self) except -1:
-        """Moves completions to the ready queue. No callback runs and no Python code."""
-        cdef const rl_cqe *cqe
-        cdef rl_ready_entry entry
-        cdef Operation operation
-        while True:
-            cqe = rl_driver_completion(self.driver)
-            if cqe == NULL:
-                return 0
-            if cqe.user_data == 0:
-                rl_driver_consumed(self.driver)
-                continue
-            if not rl_ready_reserve(&self.ready):
-                raise MemoryError
-            entry.kind = RL_READY_COMPLETION
-            entry.object = <void *> cqe.user_data
-            entry.result = cqe.result
-            entry.flags = cqe.flags
-            rl_driver_consumed(self.driver)
-            operation = <Operation> entry.object
-            if entry.flags & RL_CQE_MORE:
-                Py_INCREF(operation)
-            else:
-                self.leave_flight(operation)
-            entry.payload = operation.collect(entry.result, entry.flags)
-            rl_ready_push(&self.ready, entry)
-
-    cdef rl_buffers *need_buffers(self) except NULL:
-        """The group of provided receive buffers, made when a room first asks."""
-        cdef rl_buffers *buffers
-        cdef int error
-        if self.buffers == NULL:
-            if self.driver == NULL:
-                self._refuse()
-            buffers = <rl_buffers *> calloc(1, sizeof(rl_buffers))
-            if buffers == NULL:
-                raise MemoryError
-            error = rl_buffers_allocate(buffers, BUFFER_GROUP, BUFFER_COUNT, BUFFER_BYTES)
-            if error == 0:
-                error = self.driver.calls.register_buffers(
-                    self.driver, BUFFER_GROUP, buffers.ring, buffers.buffer_count)
-                if error < 0:
-                    rl_buffers_free(buffers)
-            if error < 0:
-                free(buffers)
-                raise OSError(-error, os.strerror(-error), "io_uring_register")
-            self.buffers = buffers
-        return self.buffers
 
     def _check_closed(self):
         if self._closed:
@@ -422,26 +251,16 @@ cdef class LoopCore(Callbacks):
         operations = self.list_operations()
         for item in reversed(operations):
             operation = item
+            if operation.work != NULL:
+                continue
             cancelled = operation.state == OPERATION_CANCELLING
             self.leave_flight(operation)
             Py_DECREF(operation)
             if cancelled:
                 self.push_completion(operation, -ECANCELED)
             else:
-                self.submit(operation)
-        return 0
-
-    cdef int push_completion(self, Operation operation, int32_t result) except -1:
-        cdef rl_ready_entry entry
-        if not rl_ready_reserve(&self.ready):
-            raise MemoryError
-        entry.object = <void *> operation
-        entry.payload = NULL
-        entry.kind = RL_READY_COMPLETION
-        entry.result = result
-        entry.flags = 0
-        Py_INCREF(operation)
-        rl_ready_push(&self.ready, entry)
+                self.bounded_in_flight += operation.bounded
+                self.submit_now(operation)
         return 0
 
     # --- the pass
@@ -469,6 +288,7 @@ cdef class LoopCore(Callbacks):
         # may have let another thread push meanwhile, which saw no need to ring the bell.
         if self.ready.count or self._stopping:
             timeout_ns = 0
+        self.publish_works()
         if timeout_ns != 0:
             self.wait(timeout_ns)
         elif rl_driver_wants_enter(self.driver):
@@ -489,9 +309,12 @@ cdef class LoopCore(Callbacks):
         cdef int error
         # Set and cleared under the GIL, and so seen by every thread that pushes while this one waits.
         self.asleep = True
+        if not self.prepare_sleep():
+            timeout_ns = 0
         with nogil:
-            error = driver.calls.enter(driver, 1, timeout_ns)
+            error = driver.calls.enter(driver, timeout_ns != 0, timeout_ns)
         self.asleep = False
+        self.awake()
         if error < 0:
             raise OSError(-error, os.strerror(-error), "io_uring_enter")
         PyErr_CheckSignals()
@@ -598,14 +421,6 @@ cdef class LoopCore(Callbacks):
             self.collect()
         return 0
 
-    cdef list list_operations(self):
-        cdef void *item = self.first_operation
-        operations = []
-        while item != NULL:
-            operations.append(<Operation> item)
-            item = (<Operation> item).behind
-        return operations
-
     def _close_core(self):
         """Ends the driver and drops what is queued. Nothing of the loop remains in the kernel."""
         self.end_driver()
@@ -621,6 +436,7 @@ cdef class LoopCore(Callbacks):
         cdef rl_buffers *buffers = self.buffers
         if driver == NULL:
             return 0
+        self.end_workers()
         drained = not self.enabled or self.drain()
         self.driver = NULL
         self.buffers = NULL
@@ -677,6 +493,7 @@ cdef class LoopCore(Callbacks):
         if self.driver != NULL:
             self.driver.calls.forked(self.driver)
             self.driver = NULL
+        self.forget_workers()
         if self.bell_fd >= 0:
             close(self.bell_fd)
             self.bell_fd = -1
@@ -687,7 +504,8 @@ cdef class LoopCore(Callbacks):
             "in_flight": self.in_flight,
             "ready": self.ready.count,
             "timers": self.timers.count,
-        }
+            "in_line": len(self.line),
+        } | self.count_works()
         if self.driver != NULL:
             counters["enters"] = self.driver.counters.enters
             counters["waits"] = self.driver.counters.waits
@@ -696,22 +514,6 @@ cdef class LoopCore(Callbacks):
             counters["sq_full"] = self.driver.counters.sq_full
             counters["cq_overflows"] = self.driver.counters.cq_overflows
         return counters
-
-
-cdef traverseproc traverse_fields = (<PyTypeObject *> LoopCore).tp_traverse
-
-
-cdef int traverse(PyObject *self, visitproc visit, void *argument) noexcept:
-    """Also visits what is in flight, which the loop holds in a list of C pointers."""
-    cdef void *item = (<LoopCore> self).first_operation
-    cdef int result = traverse_fields(self, visit, argument)
-    while item != NULL and result == 0:
-        result = visit(<PyObject *> item, argument)
-        item = (<Operation> item).behind
-    return result
-
-
-(<PyTypeObject *> LoopCore).tp_traverse = traverse
 
 
 cdef object describe(object subject):

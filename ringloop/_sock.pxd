@@ -1,19 +1,27 @@
 # Readiness and the caller's own sockets: what the rooms above may use of it. See _sock.pyx.
 
-from libc.stdint cimport int32_t, uint32_t
+from libc.stdint cimport int64_t, uint32_t
 
-from ringloop._core cimport LoopCore, Operation, Watch, rl_sqe
+from ringloop._core cimport LoopCore, Watch
+from ringloop._flight cimport Operation, rl_sqe
 
 
 cdef class ReadyWait(Operation):
+    cdef object sock               # None once it is let go of
+    cdef bint counts               # among the socket's users
     cdef int fd
     cdef uint32_t events
     cdef object future
+
+    cdef object begin(self, int fd)
+    cdef int end(self) except -1
+    cdef int let_go(self) except -1
 
 
 cdef class Sockets(LoopCore):
     cdef dict readers              # fd -> Watch
     cdef dict writers
+    cdef set waits                 # the ReadyWaits of calls under way
     cdef void **owners             # by fd: the transport that owns it, borrowed; NULL: none
     cdef int owners_size
 
@@ -23,6 +31,7 @@ cdef class Sockets(LoopCore):
     cdef int refuse_owned(self, object file, int fd) except -1
     cdef Watch watch(self, dict watches, int fd, uint32_t events, object callback, tuple args)
     cdef bint unwatch(self, dict watches, int fd) except -1
+    cdef int abandon_waits(self) except -1
     cdef int checked_socket(self, object sock) except? -1
 
 

@@ -2,7 +2,7 @@
 
 The caller may use his socket at any time, so nothing here hands it to the kernel for a transfer: a
 non-blocking call, a one-shot poll where that would block, and the call again. So nothing can be lost, and a
-cancelled wait leaves no trace.
+cancelled wait leaves no trace. A socket that its owner closes under a call stays open until the call ends.
 """
 
 import os
@@ -15,14 +15,13 @@ from cpython.bytes cimport PyBytes_AS_STRING
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF
 from libc.errno cimport EAGAIN, errno
-from libc.stdint cimport int32_t, uint32_t
+from libc.stdint cimport int64_t, uint32_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memset
 from posix.unistd cimport close
 
-from ringloop._core cimport (
-    RL_OP_POLL_ADD, LoopCore, Operation, Watch, rl_sqe,
-)
+from ringloop._core cimport LoopCore, Watch
+from ringloop._flight cimport RL_OP_POLL_ADD, Operation, rl_sqe
 from ringloop._callbacks cimport Handle, new_handle, trace_origin
 
 
@@ -47,6 +46,8 @@ cdef extern from "<sys/stat.h>" nogil:
     int fstat(int fd, stat_buffer *buffer)
     bint S_ISSOCK(unsigned int mode)
     bint S_ISFIFO(unsigned int mode)
+
+cdef object Socket = socket.socket
 
 cdef extern from "Python.h":
     PyObject *PyBytes_FromStringAndSize(const char *bytes, Py_ssize_t size)
@@ -123,20 +124,52 @@ cdef object try_recv(int fd, Py_ssize_t size):
 
 @cython.final
 cdef class ReadyWait(Operation):
-    """A future that is done when an fd is ready."""
+    """The waits of one call for its socket to be ready. Begins when the call would block, ends with the call.
 
-    def __cinit__(self, LoopCore loop, int fd, uint32_t events):
+    Meanwhile the socket counts it among its users, as it counts the files of makefile(), and a close() takes
+    effect when the last of them is gone. So the call ends by what happens on the connection, and never reads
+    from another file of that number, and the peer hears of the close: an armed poll would keep it from that.
+    """
+
+    def __cinit__(self, Sockets loop, sock, uint32_t events):
         self.loop = loop
-        self.fd = fd
         self.events = events
+        self.sock = sock
+        self.counts = isinstance(sock, Socket)
+        if self.counts:
+            sock._io_refs += 1
+        loop.waits.add(self)
+
+    cdef object begin(self, int fd):
+        """Arms the poll; a future that is done when the socket is ready."""
+        cdef Sockets loop = <Sockets> self.loop
+        loop.refuse_owned(fd, fd)
+        self.fd = fd
         self.future = loop.create_future()
+        loop.submit(self)
+        return self.future
+
+    cdef int end(self) except -1:
+        """The poll is over when this returns, also if the call was cancelled, and the socket its owner's."""
+        self.loop.cancel_at_once(self)
+        return self.let_go()
+
+    cdef int let_go(self) except -1:
+        """More than once is no error: the loop may be closed under the call."""
+        sock, self.sock = self.sock, None
+        if sock is None:
+            return 0
+        (<Sockets> self.loop).waits.discard(self)
+        if self.counts:
+            sock._decref_socketios()
+        return 0
 
     cdef void prepare(self, rl_sqe *sqe) noexcept:
         sqe.opcode = RL_OP_POLL_ADD
         sqe.fd = self.fd
         sqe.op_flags = self.events
 
-    cdef int complete(self, int32_t result, uint32_t flags, object payload) except -1:
+    cdef int complete(self, int64_t result, uint32_t flags, object payload) except -1:
         # Whatever the poll says, an error included: the call that follows tells it better.
         if not self.future.done():
             self.future.set_result(None)
@@ -149,6 +182,7 @@ cdef class Sockets(LoopCore):
     def __cinit__(self, *args, **kwargs):
         self.readers = {}
         self.writers = {}
+        self.waits = set()
 
     def __dealloc__(self):
         free(self.owners)
@@ -157,6 +191,23 @@ cdef class Sockets(LoopCore):
         LoopCore._close_core(self)
         self.readers.clear()
         self.writers.clear()
+        self.abandon_waits()
+
+    def _forget_after_fork(self):
+        LoopCore._forget_after_fork(self)
+        self.abandon_waits()
+
+    cdef int abandon_waits(self) except -1:
+        """The calls under way will never end: from here on their sockets are the callers' alone."""
+        for wait in list(self.waits):
+            sock = (<ReadyWait> wait).sock
+            try:
+                (<ReadyWait> wait).let_go()
+            except OSError as exc:
+                # Of the close() that was put off, whose caller is long gone.
+                self.call_exception_handler({
+                    "message": "closing a socket failed", "exception": exc, "socket": sock})
+        return 0
 
     # --- which transport owns an fd
 
@@ -256,110 +307,109 @@ cdef class Sockets(LoopCore):
             raise ValueError("the socket must be non-blocking")
         return sock.fileno()
 
-    async def _until_ready(self, sock, int fd, uint32_t events):
-        """Waits; returns the socket's fd: -1 if it was closed meanwhile, and its number another's perhaps.
-
-        When this is cancelled, the poll has ended before the error goes on to the caller.
-        """
-        self.refuse_owned(fd, fd)
-        cdef ReadyWait wait = ReadyWait(self, fd, events)
-        self.submit(wait)
-        try:
-            await wait.future
-        finally:
-            self.cancel_at_once(wait)
-        return sock.fileno()
-
     async def sock_recv(self, sock, n):
         """Receives up to n bytes from a non-blocking socket; b"" is the end of the stream."""
+        cdef ReadyWait wait
         cdef int fd = self.checked_socket(sock)
-        while True:
-            data = try_recv(fd, n)
-            if data is not None:
-                return data
-            fd = await self._until_ready(sock, fd, POLLIN)
+        data = try_recv(fd, n)
+        if data is None:
+            wait = ReadyWait(self, sock, POLLIN)
+            try:
+                while data is None:
+                    await wait.begin(fd)
+                    fd = sock.fileno()
+                    data = try_recv(fd, n)
+            finally:
+                wait.end()
+        return data
 
     async def sock_recv_into(self, sock, buf):
         """Receives into a writable buffer; returns how many bytes."""
+        cdef ReadyWait wait
         cdef int fd = self.checked_socket(sock)
-        cdef Py_ssize_t count
-        while True:
-            count = try_recv_into(fd, buf)
-            if count >= 0:
-                return count
-            fd = await self._until_ready(sock, fd, POLLIN)
-
-    async def sock_recvfrom(self, sock, bufsize):
-        """Receives a datagram of up to bufsize bytes; returns it and its sender's address."""
-        cdef int fd = self.checked_socket(sock)
-        while True:
+        cdef Py_ssize_t count = try_recv_into(fd, buf)
+        if count < 0:
+            wait = ReadyWait(self, sock, POLLIN)
             try:
-                return sock.recvfrom(bufsize)
-            except (BlockingIOError, InterruptedError):
-                pass
-            fd = await self._until_ready(sock, fd, POLLIN)
-
-    async def sock_recvfrom_into(self, sock, buf, nbytes=0):
-        """Receives a datagram into a writable buffer; returns its length and its sender's address."""
-        cdef int fd = self.checked_socket(sock)
-        if not nbytes:
-            nbytes = len(buf)
-        while True:
-            try:
-                return sock.recvfrom_into(buf, nbytes)
-            except (BlockingIOError, InterruptedError):
-                pass
-            fd = await self._until_ready(sock, fd, POLLIN)
+                while count < 0:
+                    await wait.begin(fd)
+                    fd = sock.fileno()
+                    count = try_recv_into(fd, buf)
+            finally:
+                wait.end()
+        return count
 
     async def sock_sendall(self, sock, data):
         """Sends all of data. After an error there is no telling how much of it went out."""
+        cdef ReadyWait wait
         cdef int fd = self.checked_socket(sock)
-        cdef Py_ssize_t sent = 0, length = buffer_length(data)
-        while True:
-            sent += try_send(fd, data, sent)
-            if sent == length:
-                return
-            fd = await self._until_ready(sock, fd, POLLOUT)
+        cdef Py_ssize_t length = buffer_length(data)
+        cdef Py_ssize_t sent = try_send(fd, data, 0)
+        if sent < length:
+            wait = ReadyWait(self, sock, POLLOUT)
+            try:
+                while sent < length:
+                    await wait.begin(fd)
+                    fd = sock.fileno()
+                    sent += try_send(fd, data, sent)
+            finally:
+                wait.end()
+
+    async def _call_when_ready(self, sock, uint32_t events, method, *args):
+        """Calls a method of the socket, and again whenever it is ready, until that does not block."""
+        cdef ReadyWait wait = None
+        self.checked_socket(sock)
+        try:
+            while True:
+                try:
+                    return method(*args)
+                except (BlockingIOError, InterruptedError):
+                    pass
+                if wait is None:
+                    wait = ReadyWait(self, sock, events)
+                await wait.begin(sock.fileno())
+        finally:
+            if wait is not None:
+                wait.end()
+
+    async def sock_recvfrom(self, sock, bufsize):
+        """Receives a datagram of up to bufsize bytes; returns it and its sender's address."""
+        return await self._call_when_ready(sock, POLLIN, sock.recvfrom, bufsize)
+
+    async def sock_recvfrom_into(self, sock, buf, nbytes=0):
+        """Receives a datagram into a writable buffer; returns its length and its sender's address."""
+        return await self._call_when_ready(sock, POLLIN, sock.recvfrom_into, buf, nbytes or len(buf))
 
     async def sock_sendto(self, sock, data, address):
         """Sends a datagram to address; returns how many bytes went out."""
-        cdef int fd = self.checked_socket(sock)
-        while True:
-            try:
-                return sock.sendto(data, address)
-            except (BlockingIOError, InterruptedError):
-                pass
-            fd = await self._until_ready(sock, fd, POLLOUT)
+        return await self._call_when_ready(sock, POLLOUT, sock.sendto, data, address)
 
     async def sock_accept(self, sock):
         """Accepts a connection on a listening socket; returns its non-blocking socket and its address."""
-        cdef int fd = self.checked_socket(sock)
-        while True:
-            try:
-                connection, address = sock.accept()
-            except (BlockingIOError, InterruptedError):
-                pass
-            else:
-                connection.setblocking(False)
-                return connection, address
-            fd = await self._until_ready(sock, fd, POLLIN)
+        connection, address = await self._call_when_ready(sock, POLLIN, sock.accept)
+        connection.setblocking(False)
+        return connection, address
 
     async def sock_connect(self, sock, address):
         """Connects a socket to an address, which is resolved first if it is of the Internet."""
-        cdef int fd = self.checked_socket(sock)
-        if sock.family == socket.AF_INET or sock.family == socket.AF_INET6:
-            resolved = await self._ensure_resolved(
-                address, family=sock.family, type=sock.type, proto=sock.proto, loop=self)
-            address = resolved[0][4]
+        self.checked_socket(sock)
+        cdef ReadyWait wait = ReadyWait(self, sock, POLLOUT)
         try:
-            sock.connect(address)
-            return
-        except (BlockingIOError, InterruptedError):
-            pass
-        await self._until_ready(sock, fd, POLLOUT)
-        error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        if error != 0:
-            raise OSError(error, f"Connect call failed {address}")
+            if sock.family == socket.AF_INET or sock.family == socket.AF_INET6:
+                resolved = await self._ensure_resolved(
+                    address, family=sock.family, type=sock.type, proto=sock.proto, loop=self)
+                address = resolved[0][4]
+            try:
+                sock.connect(address)
+                return
+            except (BlockingIOError, InterruptedError):
+                pass
+            await wait.begin(sock.fileno())
+            error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            if error != 0:
+                raise OSError(error, f"Connect call failed {address}")
+        finally:
+            wait.end()
 
 
 cdef int get_writable(object target, Py_buffer *view) except -1:

@@ -1,8 +1,8 @@
 # How a stream's bytes come and go, and what that needs of the transport. See _transfer.pyx.
 
-from libc.stdint cimport int32_t, uint32_t
+from libc.stdint cimport int64_t, uint32_t
 
-from ringloop._core cimport Operation, rl_sqe
+from ringloop._flight cimport Operation, rl_sqe
 from ringloop._sock cimport Sockets
 
 
@@ -54,7 +54,7 @@ cdef class Receive(Operation):
 
     cdef int arm(self) except -1
     cdef int nudge(self) except -1
-    cdef int advance(self, int32_t result, uint32_t flags, object payload) except -1
+    cdef int advance(self, int64_t result, uint32_t flags, object payload) except -1
     cdef int accept_item(self, object item) except -1
     cdef int deliver_pending(self) except -1
     cdef int read_ready(self, uint32_t events) except -1
@@ -79,7 +79,7 @@ cdef class Send(Operation):
     cdef Py_ssize_t gather(self, list chunks, iovec *parts) noexcept
     cdef int start(self) except -1
     cdef int push(self, object data, Py_ssize_t offset) except -1
-    cdef int advance(self, int32_t result) except -1
+    cdef int advance(self, int64_t result) except -1
     cdef int drop_sent(self, Py_ssize_t count) except -1
     cdef int clear(self) except -1
 

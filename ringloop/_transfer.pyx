@@ -19,11 +19,11 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SI
 from cpython.exc cimport PyErr_Clear
 from cpython.object cimport PyObject
 from libc.errno cimport EAGAIN, EINTR, ENOBUFS, errno
-from libc.stdint cimport int32_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
-from ringloop._core cimport (
+from ringloop._flight cimport (
     OPERATION_CANCELLING, OPERATION_SUBMITTED, RL_CAN_POLL_FIRST, RL_CAN_RECV_MULTISHOT, RL_CQE_BUFFER,
     RL_CQE_BUFFER_SHIFT, RL_OP_POLL_ADD, RL_OP_RECV, RL_OP_SENDMSG, RL_POLL_MULTISHOT, RL_RECV_MULTISHOT,
     RL_RECV_POLL_FIRST, RL_SQE_BUFFER_SELECT, ENSURE, Operation, rl_buffers_address, rl_buffers_recycle,
@@ -136,7 +136,7 @@ cdef class Receive(Operation):
         self.loop.submit(self)
         return 0
 
-    cdef PyObject *collect(self, int32_t result, uint32_t flags) noexcept:
+    cdef PyObject *collect(self, int64_t result, uint32_t flags) noexcept:
         cdef PyObject *data = NULL
         cdef uint16_t buffer_id
         if flags & RL_CQE_BUFFER:
@@ -148,7 +148,7 @@ cdef class Receive(Operation):
             rl_buffers_recycle(self.loop.buffers, buffer_id)
         return data
 
-    cdef int complete(self, int32_t result, uint32_t flags, object payload) except -1:
+    cdef int complete(self, int64_t result, uint32_t flags, object payload) except -1:
         cdef Endpoint transport = self.transport
         if transport is None:
             return 0
@@ -168,7 +168,7 @@ cdef class Receive(Operation):
     cdef object describe(self):
         return repr(self.transport)
 
-    cdef int advance(self, int32_t result, uint32_t flags, object payload) except -1:
+    cdef int advance(self, int64_t result, uint32_t flags, object payload) except -1:
         """Told apart by what they carry: after a change of the way, completions of both may be queued."""
         cdef Endpoint transport = self.transport
         if result == NUDGE:
@@ -400,7 +400,7 @@ cdef class Send(Operation):
         # No MSG_WAITALL: a short send tells the protocol early that there is room again.
         sqe.op_flags = MSG_NOSIGNAL
 
-    cdef int complete(self, int32_t result, uint32_t flags, object payload) except -1:
+    cdef int complete(self, int64_t result, uint32_t flags, object payload) except -1:
         cdef Endpoint transport = self.transport
         self.lent = None
         if transport is None:
@@ -419,7 +419,7 @@ cdef class Send(Operation):
     cdef object describe(self):
         return repr(self.transport)
 
-    cdef int advance(self, int32_t result) except -1:
+    cdef int advance(self, int64_t result) except -1:
         cdef Endpoint transport = self.transport
         if result >= 0:
             self.drop_sent(result)

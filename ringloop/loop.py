@@ -135,7 +135,7 @@ class Loop(NotYetBuilt, Streams, Connecting, Serving, Signals, base_events.BaseE
                 ended.set_result(None)
 
     def _forget_after_fork(self) -> None:
-        LoopCore._forget_after_fork(self)
+        Streams._forget_after_fork(self)
         self._drop_signals_after_fork()
 
     def close(self) -> None:

@@ -215,5 +215,9 @@ class Serving(asyncio.BaseEventLoop):
             self, bound._sockets, protocol_factory, ssl, backlog, ssl_handshake_timeout, ssl_shutdown_timeout
         )
         if start_serving:
-            await server.start_serving()
+            try:
+                await server.start_serving()
+            except BaseException:  # cancelled: nobody would ever close it
+                server.close()
+                raise
         return server

@@ -17,7 +17,7 @@ enum rl_ready_kind { RL_READY_HANDLE, RL_READY_COMPLETION };
 struct rl_ready_entry {
     void *object;  /* a Handle, or the Operation that completed */
     void *payload; /* what the operation made of the completion when it was collected, or NULL */
-    int32_t result;
+    int64_t result;
     uint32_t flags;
     enum rl_ready_kind kind;
 };

@@ -1,0 +1,318 @@
+"""Calls: one system call each, as an awaitable.
+
+A call is like a coroutine: nothing happens before its first step, and it can be awaited once. What the kernel
+has in memory is done in that step; everything else is submitted, and the task waits for its completion. Under
+another loop than ringloop's the same request is executed by a thread of that loop's executor.
+
+A result is collected when the coroutine gets it. What nobody collects, such as the fd of an open that was
+cancelled too late, is given back.
+
+Memory: a call holds what its request points into until its completion; the caller's own buffers are locked.
+"""
+
+import asyncio
+import os
+import warnings
+
+from cpython.buffer cimport PyBuffer_Release
+from cpython.object cimport PyObject
+from libc.stdint cimport int64_t, uint8_t
+from libc.string cimport memset
+
+from ringloop._core cimport LoopCore
+from ringloop._flight cimport (
+    OPERATION_CANCELLING, OPERATION_QUEUED, OPERATION_SUBMITTED, Flight, Operation, rl_sqe, rl_work,
+)
+
+
+cdef extern from "<errno.h>" nogil:
+    enum: EINTR
+
+cdef extern from "Python.h":
+    PyObject *PyIter_Next(object iterator) except? NULL
+
+cdef object Future = asyncio.Future
+cdef object get_running_loop = asyncio._get_running_loop
+
+
+class LentFuture(asyncio.Future):
+    """Waits for a call that lends its caller's memory: cancelled, it hears of it when the kernel is done."""
+
+    _call = None
+
+    def cancel(self, msg=None):
+        """Asks the kernel for the end of the call. The CancelledError comes with its completion."""
+        if self.done():
+            return False
+        (<Call> self._call).cancel_asked = True
+        (<Call> self._call).cancel_message = msg
+        self._call.loop_cancel()
+        return True
+
+
+cdef class Resident(Operation):
+    """What a loop knows of the mounts, which tells what can be done at once. Learnt by a worker."""
+
+    cdef rl_resident *known        # ours; NULL until it was learnt
+    cdef rl_work learning
+
+    def __cinit__(self, Flight loop):
+        self.loop = loop
+        self.bounded = True
+        self.learning.execute = learn
+        self.work = &self.learning
+
+    def __dealloc__(self):
+        rl_resident_free(self.known)
+
+    cdef rl_resident *current(self) except? NULL:
+        """NULL while it is learnt (again)."""
+        if self.known != NULL and rl_resident_is_current(self.known):
+            return self.known
+        if self.state != OPERATION_QUEUED and self.state != OPERATION_SUBMITTED:
+            self.loop.submit(self)
+        return NULL
+
+    cdef int complete(self, int64_t result, uint32_t flags, object payload) except -1:
+        self.discard(result, flags)
+        return 0
+
+    cdef void discard(self, int64_t result, uint32_t flags) noexcept:
+        if result > 0:
+            rl_resident_free(self.known)
+            self.known = <rl_resident *> result
+
+
+cdef int64_t learn(rl_work *work) noexcept nogil:
+    return <int64_t> rl_resident_learn()
+
+
+cdef class Call(Operation):
+    """What functions that are system calls return: to be awaited, once."""
+
+    def __cinit__(self, *args):
+        memset(&self.request, 0, sizeof(self.request))
+
+    def __del__(self):
+        if self.stage == CALL_NEW and self.name is not None:
+            warnings.warn(f"coroutine '{self.name}' was never awaited", RuntimeWarning, source=self)
+        elif self.future is not None and not self.collected:
+            # Its task was never resumed: the loop stopped or closed before.
+            self.give_back()
+
+    def __dealloc__(self):
+        if self.lent:
+            PyBuffer_Release(&self.view)
+
+    def __repr__(self):
+        return f"<call {self.name}>"
+
+    @property
+    def __name__(self):
+        return self.name
+
+    @property
+    def __qualname__(self):
+        return self.name
+
+    # --- what the functions that make calls fill in
+
+    cdef int for_entry(self, str name, uint8_t opcode, int fd) except -1:
+        self.name = name
+        self.bounded = True
+        self.request.entry.sqe.opcode = opcode
+        self.request.entry.sqe.fd = fd
+        return 0
+
+    cdef int for_number(self, str name, long number) except -1:
+        self.name = name
+        self.bounded = True
+        self.by_number = True
+        self.request.call.number = number
+        return 0
+
+    cdef rl_resident *resident(self):
+        if self.loop is None:
+            return NULL
+        if self.loop.residency is None:
+            self.loop.residency = Resident(self.loop)
+        return (<Resident> self.loop.residency).current()
+
+    # --- what kinds of calls differ in
+
+    cdef int64_t at_once(self) except? -1:
+        """The outcome if it takes microseconds, else RL_WOULD_BLOCK."""
+        return RL_WOULD_BLOCK
+
+    cdef object value(self):
+        """The result for the caller, of an outcome that is no error."""
+        return None
+
+    cdef void give_back(self) noexcept:
+        """Frees what the outcome owns, as nobody collects it."""
+        self.collected = True
+
+    # --- the coroutine
+
+    def __await__(self):
+        if self.stage != CALL_NEW:
+            raise RuntimeError("cannot reuse already awaited coroutine")
+        return self
+
+    def __next__(self):
+        return self.step()
+
+    def send(self, value):
+        """As a coroutine's: goes on. Raises StopIteration with the result."""
+        if value is not None and self.stage == CALL_NEW:
+            raise TypeError("can't send non-None value to a just-started coroutine")
+        return self.step()
+
+    def throw(self, kind, value=None, traceback=None):
+        """As a coroutine's: ends it with an exception. What is in flight is cancelled."""
+        if self.stage == CALL_OVER:
+            raise RuntimeError("cannot reuse already awaited coroutine")
+        self.abandon()
+        if isinstance(kind, BaseException):
+            raise kind
+        exc = kind() if value is None else value if isinstance(value, BaseException) else kind(value)
+        raise exc.with_traceback(traceback)
+
+    def close(self):
+        """As a coroutine's: gives up. What is in flight is cancelled."""
+        if self.stage != CALL_OVER:
+            self.abandon()
+
+    cdef object step(self):
+        if self.stage == CALL_NEW or self.stage == CALL_YIELDED:
+            return self.begin()
+        if self.stage == CALL_OVER:
+            raise RuntimeError("cannot reuse already awaited coroutine")
+        if PyIter_Next(self.waiting) != NULL:
+            raise RuntimeError("await wasn't used with future")
+        return self.finish()
+
+    cdef object begin(self):
+        loop = get_running_loop()
+        if loop is None:
+            raise RuntimeError("no running event loop")
+        if not isinstance(loop, LoopCore):
+            return self.wait_in_a_thread(loop)
+        self.loop = loop
+        if not self.loop.take_inline_turn():
+            self.stage = CALL_YIELDED
+            return None
+        self.outcome = self.at_once()
+        if self.outcome != RL_WOULD_BLOCK:
+            return self.finish()
+        if self.lent:
+            self.future = LentFuture(loop=loop)
+            self.future._call = self
+        else:
+            self.future = Future(loop=loop)
+        self.start(self.loop)
+        self.stage = CALL_WAITING
+        self.waiting = iter(self.future)
+        return next(self.waiting)
+
+    cdef object finish(self):
+        self.stage = CALL_OVER
+        self.collected = True
+        self.unlock()
+        if self.outcome < 0:
+            raise self.error()
+        raise StopIteration(self.value())
+
+    # --- under another loop than ringloop's
+
+    cdef object wait_in_a_thread(self, object loop):
+        self.choose_executor()
+        self.future = loop.run_in_executor(None, self._execute)
+        self.stage = CALL_WAITING
+        self.waiting = iter(self.future)
+        return next(self.waiting)
+
+    def _execute(self):
+        cdef int64_t outcome = -EINTR
+        while outcome == -EINTR and self.stage != CALL_OVER:
+            with nogil:
+                outcome = self.request.work.execute(&self.request.work)
+        self.outcome = outcome
+        if self.stage == CALL_OVER and not self.collected:
+            self.give_back()
+
+    # --- in flight
+
+    cdef int choose_executor(self) noexcept:
+        if self.by_number:
+            self.request.work.execute = rl_execute_call
+            self.request.work.interruptible = True
+        else:
+            self.request.work.execute = rl_execute_sqe_work
+            self.request.work.interruptible = rl_execute_interruptible(self.request.entry.sqe.opcode)
+        return 0
+
+    cdef int start(self, Flight loop) except -1:
+        self.loop = loop
+        if self.by_number or self.needs_worker or not loop.driver.calls.has_opcode(
+                loop.driver, self.request.entry.sqe.opcode):
+            self.choose_executor()
+            self.work = &self.request.work
+        return loop.submit(self)
+
+    cdef void prepare(self, rl_sqe *sqe) noexcept:
+        sqe[0] = self.request.entry.sqe
+
+    cdef int complete(self, int64_t result, uint32_t flags, object payload) except -1:
+        self.outcome = result
+        if result == -EINTR and self.future is not None and not self.cancel_asked and self.loop.alive():
+            # A signal that was for others (PEP 475).
+            return self.loop.submit(self)
+        if self.future is None:
+            self.unlock()
+            self.give_back()
+        elif self.cancel_asked:
+            Future.cancel(self.future, msg=self.cancel_message)
+        elif not self.future.done():
+            self.future.set_result(None)
+        return 0
+
+    cdef void discard(self, int64_t result, uint32_t flags) noexcept:
+        self.outcome = result
+        self.give_back()
+
+    def loop_cancel(self):
+        """Asks for the end of what is in flight."""
+        self.loop.cancel(self)
+
+    cdef int abandon(self) except -1:
+        """Nobody waits any more: ends what is in flight, or gives back what came of it."""
+        stage, self.stage = self.stage, CALL_OVER
+        if stage != CALL_WAITING:
+            return 0
+        if self.loop is None:
+            # A thread has it. Whoever is later gives back.
+            if self.future.done() and not self.future.cancelled():
+                self.give_back()
+        elif self.state in (OPERATION_QUEUED, OPERATION_SUBMITTED, OPERATION_CANCELLING):
+            self.future = None
+            self.loop.cancel(self)
+        elif not self.collected:
+            self.unlock()
+            self.give_back()
+        return 0
+
+    cdef int unlock(self) except -1:
+        if self.lent:
+            self.lent = False
+            PyBuffer_Release(&self.view)
+        return 0
+
+    cdef object error(self):
+        code = -self.outcome
+        text = os.strerror(code)
+        if self.path2 is not None:
+            return OSError(code, text, self.path, None, self.path2)
+        if self.path is not None:
+            return OSError(code, text, self.path)
+        return OSError(code, text)

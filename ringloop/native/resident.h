@@ -1,0 +1,119 @@
+/*
+ * What the kernel has in memory returns at once: file operations on the loop's own thread.
+ *
+ * Each function does what its system call does if that takes microseconds, and else does nothing and
+ * answers RL_WOULD_BLOCK: the caller then gives the operation to the ring or to a worker, also for its
+ * error. Why each of them cannot block is in resident.c.
+ *
+ * A `struct rl_resident` belongs to one loop. It is learnt by a worker, and again when it is not current
+ * any more; meanwhile, as with NULL, the answer is RL_WOULD_BLOCK.
+ *
+ * There is no reading of directories: nothing proves that their blocks are cached (getdents has no form
+ * that does not wait, and on ext4 the blocks are in the device's cache, which no fd of ours shows).
+ */
+#ifndef RINGLOOP_RESIDENT_H
+#define RINGLOOP_RESIDENT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum { RL_WOULD_BLOCK = INT32_MIN }; /* no result and no errno */
+
+/* A read or write takes no more than this at once, about 100 us of copying: more is done in parts. */
+enum { RL_RESIDENT_BYTES_MAX = 1 << 20 };
+
+struct rl_statx_time {
+    int64_t seconds;
+    uint32_t nanoseconds;
+    int32_t padding;
+};
+
+/* The kernel's struct statx. */
+struct rl_statx {
+    uint32_t mask, block_bytes;
+    uint64_t attributes;
+    uint32_t link_count, uid, gid;
+    uint16_t mode, padding;
+    uint64_t inode, size, blocks, attributes_mask;
+    struct rl_statx_time accessed, born, changed, modified;
+    uint32_t rdev_major, rdev_minor, dev_major, dev_minor;
+    uint64_t mount_id; /* 5.8 */
+    uint64_t reserved[13];
+};
+
+/*
+ * What is remembered of an open file. All zero: nothing is known, so nothing is done at once. Filled by
+ * rl_resident_open() or rl_resident_identify(), emptied by rl_resident_close() or rl_resident_forget(). It
+ * stands for the fd as long as nobody changes its flags (F_SETFL) or the process its user.
+ */
+struct rl_resident_file {
+    uint32_t kind; /* RL_FS_*; 0: nothing is known */
+    bool reads, writes;  /* whether these may be tried at once */
+    bool writable;       /* it is open for writing */
+    bool lacks_nowait, lacks_cachestat;
+    uint64_t size; /* when it was last seen */
+    int64_t changed_seconds;
+    uint32_t changed_nanoseconds;
+    uint8_t *mapping; /* never touched: only asked about */
+    bool is_answered; /* and the answers are true */
+    size_t mapping_bytes;
+};
+
+struct rl_resident;
+
+/*
+ * Reads the mounts and tries the system calls. Blocks: for a worker. NULL where nothing can be done at
+ * once.
+ */
+struct rl_resident *rl_resident_learn(void);
+void rl_resident_free(struct rl_resident *resident);
+
+/* Whether it can be used; if not, it is to be learnt again. A few ns. */
+bool rl_resident_is_current(struct rl_resident *resident);
+
+/*
+ * openat() without O_CREAT, of a regular file, or of a directory on some file systems, for reading: the fd
+ * with *file and *status filled, or -errno for errors that are certain, or RL_WOULD_BLOCK. Never opens a
+ * FIFO or a device. Flags other than O_CLOEXEC, O_DIRECTORY, O_NOFOLLOW, O_NOCTTY, O_NONBLOCK, O_NOATIME:
+ * RL_WOULD_BLOCK.
+ */
+int rl_resident_open(struct rl_resident *resident, int dirfd, const char *path, int flags,
+                     struct rl_resident_file *file, struct rl_statx *status);
+
+/*
+ * statx() with STATX_BASIC_STATS and STATX_BTIME: 0, -errno or RL_WOULD_BLOCK. at_flags:
+ * AT_SYMLINK_NOFOLLOW, and AT_EMPTY_PATH with an empty path for the file `dirfd` itself.
+ */
+int rl_resident_stat(struct rl_resident *resident, int dirfd, const char *path, int at_flags,
+                     struct rl_statx *status);
+
+/*
+ * Fills *file and *status for an fd that was opened in another way: 0, -errno or RL_WOULD_BLOCK. With
+ * may_wait, from a worker, it waits for the file's server where it must.
+ */
+int rl_resident_identify(struct rl_resident *resident, int fd, bool may_wait, struct rl_resident_file *file,
+                         struct rl_statx *status);
+
+/*
+ * pread(), or with offset -1 read(), of what is in memory: bytes, 0 exactly at the end of the file, -errno
+ * or RL_WOULD_BLOCK. The count may be short of what the file has (RL_RESIDENT_BYTES_MAX, or pages that
+ * went): the caller goes on. With offset -1 no other call that moves the position may be under way on the
+ * file: they exclude each other in the kernel (f_pos_lock), and a worker's read() would hold this one up.
+ */
+int64_t rl_resident_pread(int fd, struct rl_resident_file *file, void *buffer, size_t length, int64_t offset);
+
+/* pwrite(), or with offset -1 write(): bytes, perhaps fewer than asked for, -errno or RL_WOULD_BLOCK. */
+int64_t rl_resident_pwrite(int fd, struct rl_resident_file *file, const void *buffer, size_t length,
+                           int64_t offset);
+
+/*
+ * close(): 0, -errno, or RL_WOULD_BLOCK with the fd open. *file is emptied in any case. (The ring's CLOSE
+ * is no help then: it drops the file on the submitting thread. Give it to a worker, or IOSQE_ASYNC.)
+ */
+int rl_resident_close(int fd, struct rl_resident_file *file);
+
+/* Empties *file, whose fd somebody else closes, before or after. */
+void rl_resident_forget(struct rl_resident_file *file);
+
+#endif

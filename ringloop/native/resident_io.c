@@ -1,0 +1,306 @@
+/*
+ * Reading, writing and closing open files without waiting. The facts, from Linux 5.12 to 6.18:
+ *
+ * - RWF_NOWAIT reads what is cached. But for what is not it starts the reading first, and to know from
+ *   where, ext4 waits for the blocks that map the file: 0.5 to 2.6 ms were seen. So cachestat() goes before
+ *   (6.5).
+ * - cachestat() also counts pages whose reading has only begun, so it is no proof for a read that may wait.
+ *   mincore() counts those that are up to date, and sees through overlayfs, where cachestat() finds
+ *   nothing.
+ * - In tmpfs a page is in memory or in swap; cachestat() counts the latter as evicted.
+ * - Not avoidable, and no different for the ring: the first read after a change writes the access time, and
+ *   a page may be marked to start readahead of what follows it.
+ * - Between a proof and the read that follows it, half a microsecond, a page could be evicted.
+ */
+#define _GNU_SOURCE
+#include "resident.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/sysinfo.h>
+#include <sys/uio.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "ensure.h"
+#include "mounts.h"
+
+/* System calls and numbers that the oldest headers lack. */
+#if defined(__x86_64__) && !defined(__ILP32__)
+enum { SYSCALL_PREADV2 = 327, SYSCALL_PWRITEV2 = 328 };
+#elif defined(__aarch64__) || defined(__riscv) || defined(__loongarch__)
+enum { SYSCALL_PREADV2 = 286, SYSCALL_PWRITEV2 = 287 };
+#else
+enum { SYSCALL_PREADV2 = SYS_preadv2, SYSCALL_PWRITEV2 = SYS_pwritev2 };
+#endif
+enum { SYSCALL_CACHESTAT = 451 };
+
+enum { NOWAIT = 8 }; /* RWF_NOWAIT, 4.14 */
+
+enum {
+    FRESH_SECONDS = 60, /* twice vm.dirty_expire_centisecs: what is older has been written back */
+    SMALL_BLOCKS = (1 << 20) / 512,
+    COUNTABLE_BLOCKS = (64 << 20) / 512 /* cachestat() of so much takes 200 us if every page is by itself */
+};
+
+struct cached_range {
+    uint64_t offset, length;
+};
+
+struct cached {
+    uint64_t pages, dirty, writeback, evicted, recently_evicted;
+};
+
+/* A zero length is to the end of the file. 0 or -errno; EPERM for those who could not write to it (6.13). */
+static int count_cached(int fd, uint64_t offset, uint64_t length, struct cached *found)
+{
+    struct cached_range range = {offset, length};
+    return syscall(SYSCALL_CACHESTAT, fd, &range, found, 0) < 0 ? -errno : 0;
+}
+
+/* ---- reading ---- */
+
+/* What the ordinary call would not answer, it is for the ordinary call to answer. */
+static int64_t settled(long result)
+{
+    if (result >= 0)
+        return result;
+    return errno == EAGAIN || errno == EINTR || errno == EPERM || errno == ENOSYS ? RL_WOULD_BLOCK : -errno;
+}
+
+static uint64_t page_bytes(void)
+{
+    return (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
+/* Pages of the file that hold [offset, offset + length), as far as the file goes. */
+static uint64_t pages_in(uint64_t offset, uint64_t length, uint64_t size)
+{
+    uint64_t page = page_bytes();
+    uint64_t end = size - offset > length ? offset + length : size;
+    return offset >= size ? 0 : (end + page - 1) / page - offset / page;
+}
+
+/*
+ * Whether a read with RWF_NOWAIT finds all it asks for, so that it starts no reading of its own. The size
+ * that was seen last will mostly do: had the file grown, the new pages would be in memory too.
+ */
+static bool is_cached(int fd, struct rl_resident_file *file, uint64_t offset, uint64_t length)
+{
+    struct cached found;
+    struct stat status;
+    if (file->lacks_cachestat || length == 0)
+        return true;
+    if (count_cached(fd, offset, length, &found) < 0) {
+        file->lacks_cachestat = true;
+        return true;
+    }
+    if (offset < file->size && found.pages >= pages_in(offset, length, file->size))
+        return true;
+    if (fstat(fd, &status) < 0)
+        return false;
+    file->size = (uint64_t)status.st_size;
+    return found.pages >= pages_in(offset, length, file->size);
+}
+
+/* No page is in swap. Holes read as zeroes. */
+static bool is_in_memory(int fd, uint64_t offset, uint64_t length)
+{
+    struct cached found;
+    struct sysinfo system;
+    if (length == 0)
+        return true;
+    if (count_cached(fd, offset, length, &found) == 0)
+        return found.evicted == 0;
+    return sysinfo(&system) == 0 && system.totalswap == 0;
+}
+
+static void drop_mapping(struct rl_resident_file *file)
+{
+    if (file->mapping != NULL)
+        munmap(file->mapping, file->mapping_bytes);
+    file->mapping = NULL;
+    file->mapping_bytes = 0;
+}
+
+/*
+ * A mapping of the whole file, only for mincore() to be asked about. PROT_NONE, so that
+ * mlockall(MCL_FUTURE) reads nothing in. It goes one page beyond the end: see asks_honestly().
+ */
+static bool map_file(int fd, struct rl_resident_file *file)
+{
+    uint64_t page = page_bytes();
+    uint64_t bytes = (file->size + page - 1) / page * page + page;
+    if (bytes <= file->mapping_bytes)
+        return true;
+    drop_mapping(file);
+    if (bytes > SIZE_MAX)
+        return false;
+    void *mapping = mmap(NULL, (size_t)bytes, PROT_NONE, MAP_SHARED, fd, 0);
+    if (mapping == MAP_FAILED)
+        return false;
+    file->mapping = mapping;
+    file->mapping_bytes = (size_t)bytes;
+    file->is_answered = false;
+    return true;
+}
+
+/* Which of `count` pages are up to date, from the page `first` on. */
+static bool ask(const struct rl_resident_file *file, uint64_t first, uint64_t count, unsigned char *pages)
+{
+    uint64_t page = page_bytes();
+    return mincore(file->mapping + first * page, (size_t)(count * page), pages) == 0;
+}
+
+/*
+ * To those who could not write to the file mincore() says that all is there (5.2). So it must once have
+ * said no of the page beyond the end: where that is the next page, in the same call.
+ */
+static bool asks_honestly(struct rl_resident_file *file, uint64_t first, uint64_t count, unsigned char *pages)
+{
+    uint64_t beyond = file->mapping_bytes / page_bytes() - 1;
+    unsigned char *answer = pages + count;
+    if (file->is_answered)
+        return ask(file, first, count, pages);
+    bool is_next = first + count == beyond;
+    if (!ask(file, first, count + (is_next ? 1 : 0), pages) || (!is_next && !ask(file, beyond, 1, answer)))
+        return false;
+    file->is_answered = (*answer & 1) == 0;
+    return file->is_answered;
+}
+
+/*
+ * The file that overlayfs reads from is the one that was mapped, unless it was copied up since: that
+ * changes the time of change, and cannot happen once the file was opened for writing.
+ */
+static bool is_what_was_opened(const struct rl_resident_file *file, const struct stat *status)
+{
+    return (file->kind & RL_FS_STACKED) == 0 || file->writable ||
+           (status->st_ctim.tv_sec == file->changed_seconds &&
+            (uint32_t)status->st_ctim.tv_nsec == file->changed_nanoseconds);
+}
+
+/* Where there is no proof for this file and will be none, `reads` is cleared. */
+static bool is_up_to_date(int fd, struct rl_resident_file *file, uint64_t offset, uint64_t length)
+{
+    unsigned char pages[RL_RESIDENT_BYTES_MAX / 4096 + 2];
+    struct stat status;
+    if (fstat(fd, &status) < 0)
+        return false;
+    file->size = (uint64_t)status.st_size;
+    uint64_t count = pages_in(offset, length, file->size);
+    ENSURE(count < sizeof pages);
+    if (count == 0) /* at the end, no page is looked at */
+        return true;
+    if (!is_what_was_opened(file, &status) || !map_file(fd, file) ||
+        !asks_honestly(file, offset / page_bytes(), count, pages)) {
+        file->reads = false;
+        drop_mapping(file);
+        return false;
+    }
+    for (uint64_t i = 0; i < count; i++)
+        if ((pages[i] & 1) == 0)
+            return false;
+    return true;
+}
+
+int64_t rl_resident_pread(int fd, struct rl_resident_file *file, void *buffer, size_t length, int64_t offset)
+{
+    if (!file->reads || offset < -1)
+        return RL_WOULD_BLOCK;
+    if (length > RL_RESIDENT_BYTES_MAX)
+        length = RL_RESIDENT_BYTES_MAX;
+    int64_t position = offset >= 0 ? offset : lseek(fd, 0, SEEK_CUR);
+    if (position < 0)
+        return -errno;
+    uint64_t begin = (uint64_t)position;
+    if (!file->lacks_nowait) {
+        if (!is_cached(fd, file, begin, length))
+            return RL_WOULD_BLOCK;
+        struct iovec vector = {buffer, length};
+        long result = syscall(SYSCALL_PREADV2, fd, &vector, 1, (long)offset, (long)(offset >> 32), NOWAIT);
+        if (result >= 0 || errno != EOPNOTSUPP)
+            return settled(result);
+        file->lacks_nowait = true;
+    }
+    if ((file->kind & RL_FS_MEMORY) != 0 ? !is_in_memory(fd, begin, length)
+                                         : !is_up_to_date(fd, file, begin, length))
+        return RL_WOULD_BLOCK;
+    return settled(offset >= 0 ? pread(fd, buffer, length, offset) : read(fd, buffer, length));
+}
+
+/* ---- writing ---- */
+
+/*
+ * Only with RWF_NOWAIT, which xfs and btrfs have (6.0). A write to tmpfs would wait for the inode's lock,
+ * which another's fallocate() or long write holds, and on ext4 for the journal.
+ */
+int64_t rl_resident_pwrite(int fd, struct rl_resident_file *file, const void *buffer, size_t length,
+                           int64_t offset)
+{
+    if (!file->writes || file->lacks_nowait || offset < -1)
+        return RL_WOULD_BLOCK;
+    if (length > RL_RESIDENT_BYTES_MAX)
+        length = RL_RESIDENT_BYTES_MAX;
+    struct iovec vector = {(void *)buffer, length};
+    long result = syscall(SYSCALL_PWRITEV2, fd, &vector, 1, (long)offset, (long)(offset >> 32), NOWAIT);
+    if (result < 0 && errno == EOPNOTSUPP) {
+        file->writes = false;
+        return RL_WOULD_BLOCK;
+    }
+    return settled(result);
+}
+
+/* ---- closing ---- */
+
+/* Whether the last change is so recent that there may be data to be written back. */
+static bool is_fresh(const struct stat *status)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME_COARSE, &now);
+    return now.tv_sec - status->st_ctim.tv_sec < FRESH_SECONDS;
+}
+
+/*
+ * Two things make a close slow, whoever opened the file and how. The last close of an unlinked file frees
+ * its blocks (44 ms a GiB). And if another truncated it to nothing, wrote to it and has it still open,
+ * ext4, xfs and btrfs start writing it back at the next close by anybody (ext4's auto_da_alloc: 45 us for 4
+ * KiB, 75 us for 1 MiB, 43 ms for 128 MiB). That this is so shows nowhere: large files with recent data are
+ * taken for such.
+ *
+ * Who opened it for writing may in addition have reservations to give back. The last link can still go
+ * between the look and the close, within half a microsecond.
+ */
+static bool closes_at_once(int fd, const struct rl_resident_file *file)
+{
+    struct stat status;
+    struct cached found;
+    if (fstat(fd, &status) < 0)
+        return true; /* close() has the error */
+    if ((file->kind & RL_FS_MEMORY) != 0)
+        return status.st_nlink != 0 || status.st_blocks <= SMALL_BLOCKS;
+    if (status.st_nlink == 0 || file->writable)
+        return false;
+    if (!S_ISREG(status.st_mode) || status.st_blocks <= SMALL_BLOCKS || !is_fresh(&status))
+        return true;
+    return (file->kind & RL_FS_STACKED) == 0 && status.st_blocks <= COUNTABLE_BLOCKS &&
+           count_cached(fd, 0, 0, &found) == 0 && found.dirty == 0;
+}
+
+int rl_resident_close(int fd, struct rl_resident_file *file)
+{
+    struct rl_resident_file known = *file;
+    rl_resident_forget(file);
+    if ((known.kind & RL_FS_LOCAL) == 0 || !closes_at_once(fd, &known))
+        return RL_WOULD_BLOCK;
+    return close(fd) < 0 ? -errno : 0;
+}
+
+void rl_resident_forget(struct rl_resident_file *file)
+{
+    drop_mapping(file);
+    *file = (struct rl_resident_file){0};
+}
