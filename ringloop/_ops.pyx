@@ -218,6 +218,7 @@ cdef class Call(Operation):
     cdef object finish(self):
         self.stage = CALL_OVER
         self.collected = True
+        self.future = self.waiting = None
         self.unlock()
         if self.outcome < 0:
             raise self.error()
@@ -300,6 +301,7 @@ cdef class Call(Operation):
         elif not self.collected:
             self.unlock()
             self.give_back()
+        self.waiting = None
         return 0
 
     cdef int unlock(self) except -1:
