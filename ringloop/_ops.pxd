@@ -88,6 +88,7 @@ cdef class Call(Operation):
     cdef bint cancel_asked
     cdef Py_buffer view            # the caller's memory, locked while the kernel may touch it
     cdef bint lent                 # view is held
+    cdef bint executed             # by a thread, under another loop
     cdef bint collected            # the outcome was handed over, or given back
 
     cdef int for_entry(self, str name, uint8_t opcode, int fd) except -1

@@ -239,6 +239,7 @@ cdef class Call(Operation):
             with nogil:
                 outcome = self.request.work.execute(&self.request.work)
         self.outcome = outcome
+        self.executed = True
         if self.stage == CALL_OVER and not self.collected:
             self.give_back()
 
@@ -293,7 +294,7 @@ cdef class Call(Operation):
             return 0
         if self.loop is None:
             # A thread has it. Whoever is later gives back.
-            if self.future.done() and not self.future.cancelled():
+            if self.executed:
                 self.give_back()
         elif self.state in (OPERATION_QUEUED, OPERATION_SUBMITTED, OPERATION_CANCELLING):
             self.future = None
