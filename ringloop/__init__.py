@@ -7,6 +7,7 @@
 `python -m ringloop` tells whether io_uring works here, and why not if it does not.
 """
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 from ringloop.errors import RingUnavailableError
@@ -14,6 +15,7 @@ from ringloop.loop import Loop
 from ringloop.running import HAS_POLICIES, install, new_event_loop, run
 
 if TYPE_CHECKING:
+    from ringloop import os as os
     from ringloop.policy import EventLoopPolicy as EventLoopPolicy
 
 __version__ = "0.1.0"
@@ -24,7 +26,12 @@ if HAS_POLICIES:
 
 
 def __getattr__(name: str) -> Any:
-    """Makes EventLoopPolicy on first use: Python 3.14 deprecates what it is made of, 3.16 has it no more."""
+    """Imports what not every program needs, on first use.
+
+    EventLoopPolicy: Python 3.14 deprecates what it is made of, 3.16 has it no more.
+    """
+    if name == "os":
+        return importlib.import_module("ringloop.os")
     if name != "EventLoopPolicy":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     if not HAS_POLICIES:
@@ -39,4 +46,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__all__, "os"})

@@ -14,7 +14,11 @@ ctypedef void (*release_function)(void *argument) noexcept nogil
 cdef extern from "driver.h" nogil:
     enum:
         RL_OP_POLL_ADD, RL_OP_ASYNC_CANCEL, RL_OP_ACCEPT, RL_OP_RECV, RL_OP_SEND, RL_OP_SENDMSG
-        RL_OP_OPENAT, RL_OP_CLOSE, RL_OP_STATX, RL_OP_READ, RL_OP_WRITE
+        RL_OP_OPENAT, RL_OP_CLOSE, RL_OP_STATX, RL_OP_READ, RL_OP_WRITE, RL_OP_READV, RL_OP_WRITEV
+        RL_OP_FSYNC, RL_OP_FTRUNCATE, RL_OP_FALLOCATE, RL_OP_FADVISE, RL_OP_SPLICE
+        RL_OP_RENAMEAT, RL_OP_UNLINKAT, RL_OP_MKDIRAT, RL_OP_SYMLINKAT, RL_OP_LINKAT
+        RL_OP_GETXATTR, RL_OP_FGETXATTR, RL_OP_SETXATTR, RL_OP_FSETXATTR
+        RL_FSYNC_DATASYNC
         RL_SQE_ASYNC, RL_SQE_BUFFER_SELECT
         RL_RECV_MULTISHOT, RL_RECV_POLL_FIRST, RL_ACCEPT_MULTISHOT, RL_POLL_MULTISHOT
         RL_CANCEL_ALL, RL_CANCEL_ANY
@@ -33,6 +37,8 @@ cdef extern from "driver.h" nogil:
         uint32_t op_flags
         uint64_t user_data
         uint16_t buffer_group
+        uint32_t file_index
+        uint64_t address3
     ctypedef struct rl_cqe "struct rl_cqe":
         uint64_t user_data
         int32_t result

@@ -1,0 +1,186 @@
+"""`ringloop.os.path`: the functions of `os.path` that touch the file system, to be awaited.
+
+Those that only look at the path are the standard library's own.
+"""
+
+import os as _os
+import stat as _stat
+from os.path import (
+    basename,
+    commonpath,
+    commonprefix,
+    dirname,
+    isabs,
+    join,
+    normcase,
+    normpath,
+    samestat,
+    split,
+    splitdrive,
+    splitext,
+)
+from typing import Any
+
+from ringloop._os import lstat, readlink
+from ringloop._os import stat as stat_of
+
+__all__ = [
+    "basename",
+    "commonpath",
+    "commonprefix",
+    "dirname",
+    "exists",
+    "getatime",
+    "getctime",
+    "getmtime",
+    "getsize",
+    "isabs",
+    "isdir",
+    "isfile",
+    "islink",
+    "ismount",
+    "join",
+    "lexists",
+    "normcase",
+    "normpath",
+    "realpath",
+    "samefile",
+    "samestat",
+    "split",
+    "splitdrive",
+    "splitext",
+]
+
+
+async def exists(path: Any) -> bool:
+    """As os.path.exists(): False also for a broken symbolic link."""
+    try:
+        await stat_of(path)
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+async def lexists(path: Any) -> bool:
+    """As os.path.lexists(): True also for a broken symbolic link."""
+    try:
+        await lstat(path)
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+async def isfile(path: Any) -> bool:
+    """As os.path.isfile(): whether the path leads to a regular file."""
+    try:
+        return _stat.S_ISREG((await stat_of(path)).st_mode)
+    except (OSError, ValueError):
+        return False
+
+
+async def isdir(path: Any) -> bool:
+    """As os.path.isdir(): whether the path leads to a directory."""
+    try:
+        return _stat.S_ISDIR((await stat_of(path)).st_mode)
+    except (OSError, ValueError):
+        return False
+
+
+async def islink(path: Any) -> bool:
+    """As os.path.islink(): whether the path is a symbolic link."""
+    try:
+        return _stat.S_ISLNK((await lstat(path)).st_mode)
+    except (OSError, ValueError):
+        return False
+
+
+async def ismount(path: Any) -> bool:
+    """As os.path.ismount(): whether another file system begins here."""
+    try:
+        here = await lstat(path)
+        if _stat.S_ISLNK(here.st_mode):
+            return False
+        plain = _os.fspath(path)
+        parent = await lstat(await realpath(join(plain, b".." if isinstance(plain, bytes) else "..")))
+    except (OSError, ValueError):
+        return False
+    return bool(here.st_dev != parent.st_dev or here.st_ino == parent.st_ino)
+
+
+async def getsize(filename: Any) -> int:
+    """As os.path.getsize(): bytes."""
+    return (await stat_of(filename)).st_size
+
+
+async def getmtime(filename: Any) -> float:
+    """As os.path.getmtime(): when the content changed, in seconds since the epoch."""
+    return (await stat_of(filename)).st_mtime
+
+
+async def getatime(filename: Any) -> float:
+    """As os.path.getatime(): when it was last read, in seconds since the epoch."""
+    return (await stat_of(filename)).st_atime
+
+
+async def getctime(filename: Any) -> float:
+    """As os.path.getctime(): when its status changed, in seconds since the epoch."""
+    return (await stat_of(filename)).st_ctime
+
+
+async def samefile(f1: Any, f2: Any) -> bool:
+    """As os.path.samefile(): whether both paths lead to the same file."""
+    return samestat(await stat_of(f1), await stat_of(f2))
+
+
+async def realpath(filename: Any, *, strict: bool = False) -> Any:
+    """As os.path.realpath(): the absolute path without symbolic links.
+
+    With `strict` what does not exist, and a circle of links, raise OSError; without, they stay as they are.
+    """
+    filename = _os.fspath(filename)
+    here = _os.getcwdb() if isinstance(filename, bytes) else _os.getcwd()
+    path, _ = await _resolved(here, filename, strict, {})
+    return normpath(path)
+
+
+async def _resolved(path: Any, rest: Any, strict: bool, known: dict[Any, Any]) -> tuple[Any, bool]:
+    """`rest` walked from the absolute `path`, and whether all of it was: a circle of links ends it.
+
+    `known` holds where the links met so far lead to; None: that is being found out.
+    """
+    slash, dot, dots = (b"/", b".", b"..") if isinstance(rest, bytes) else ("/", ".", "..")
+    if rest.startswith(slash):
+        path = slash
+    parts = rest.split(slash)
+    for index, part in enumerate(parts, 1):
+        if not part or part == dot:
+            continue
+        if part == dots:
+            path = dirname(path)
+            continue
+        link = join(path, part)
+        if link in known:
+            if known[link] is None:
+                if strict:
+                    await stat_of(link)  # which raises
+                return join(link, *parts[index:]), False
+            path = known[link]
+            continue
+        if not await _is_link(link, strict):
+            path = link
+            continue
+        known[link] = None
+        path, is_whole = await _resolved(path, await readlink(link), strict, known)
+        if not is_whole:
+            return join(path, *parts[index:]), False
+        known[link] = path
+    return path, True
+
+
+async def _is_link(path: Any, strict: bool) -> bool:
+    try:
+        return _stat.S_ISLNK((await lstat(path)).st_mode)
+    except OSError:
+        if strict:
+            raise
+        return False

@@ -1,0 +1,1 @@
+"""The functions of `ringloop.os`. (The folder cannot be called `os`: tests/ is on the path.)"""
