@@ -15,14 +15,39 @@ from ringloop.loop import Loop
 from ringloop.running import HAS_POLICIES, install, new_event_loop, run
 
 if TYPE_CHECKING:
+    from ringloop._batch import Batch as Batch
+    from ringloop._batch import batch as batch
+    from ringloop.chains import Chain as Chain
+    from ringloop.chains import chain as chain
+    from ringloop.operations import Capability as Capability
+    from ringloop.operations import capabilities as capabilities
+    from ringloop.submission import Operation as Operation
+    from ringloop.submission import submit as submit
+    from ringloop.submission import syscall as syscall
     from ringloop import os as os
     from ringloop.policy import EventLoopPolicy as EventLoopPolicy
 
 __version__ = "0.1.0"
 
 __all__ = ["Loop", "RingUnavailableError", "__version__", "install", "new_event_loop", "run"]
+__all__ += ["Batch", "Capability", "Chain", "Operation"]
+__all__ += ["batch", "capabilities", "chain", "submit", "syscall"]
 if HAS_POLICIES:
     __all__ += ["EventLoopPolicy"]
+
+
+# What is imported when somebody first uses it, and from where.
+_OPERATIONS = {
+    "Batch": "_batch",
+    "Capability": "operations",
+    "Chain": "chains",
+    "Operation": "submission",
+    "batch": "_batch",
+    "capabilities": "operations",
+    "chain": "chains",
+    "submit": "submission",
+    "syscall": "submission",
+}
 
 
 def __getattr__(name: str) -> Any:
@@ -32,6 +57,10 @@ def __getattr__(name: str) -> Any:
     """
     if name == "os":
         return importlib.import_module("ringloop.os")
+    if name in _OPERATIONS:
+        value = getattr(importlib.import_module(f"ringloop.{_OPERATIONS[name]}"), name)
+        globals()[name] = value
+        return value
     if name != "EventLoopPolicy":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     if not HAS_POLICIES:

@@ -411,14 +411,19 @@ cdef class LoopCore(Flight):
         self.end_pass()
         if self.driver == NULL or self.settling == 0:
             return 0
-        for operation in self.list_operations():
-            if (<Operation> operation).settles:
-                self.cancel(operation)
-        while self.settling:
-            error = self.driver.calls.enter(self.driver, 1, RL_WAIT_FOREVER)
-            if error < 0:
-                raise OSError(-error, os.strerror(-error), "io_uring_enter")
-            self.collect()
+        # Those in line stay there: admitted now, each would have to be ended in its turn.
+        self.line_stands = True
+        try:
+            for operation in self.list_operations():
+                if (<Operation> operation).settles:
+                    self.cancel(operation)
+            while self.settling:
+                error = self.driver.calls.enter(self.driver, 1, RL_WAIT_FOREVER)
+                if error < 0:
+                    raise OSError(-error, os.strerror(-error), "io_uring_enter")
+                self.collect()
+        finally:
+            self.line_stands = False
         return 0
 
     def _close_core(self):
@@ -436,6 +441,7 @@ cdef class LoopCore(Flight):
         cdef rl_buffers *buffers = self.buffers
         if driver == NULL:
             return 0
+        self.cancel_line()
         self.end_workers()
         drained = not self.enabled or self.drain()
         self.driver = NULL

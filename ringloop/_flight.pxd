@@ -14,6 +14,7 @@ ctypedef void (*release_function)(void *argument) noexcept nogil
 cdef extern from "driver.h" nogil:
     enum:
         RL_OP_POLL_ADD, RL_OP_ASYNC_CANCEL, RL_OP_ACCEPT, RL_OP_RECV, RL_OP_SEND, RL_OP_SENDMSG
+        RL_OP_RECVMSG, RL_OP_MSG_RING
         RL_OP_OPENAT, RL_OP_CLOSE, RL_OP_STATX, RL_OP_READ, RL_OP_WRITE, RL_OP_READV, RL_OP_WRITEV
         RL_OP_FSYNC, RL_OP_FTRUNCATE, RL_OP_FALLOCATE, RL_OP_FADVISE, RL_OP_SPLICE
         RL_OP_RENAMEAT, RL_OP_UNLINKAT, RL_OP_MKDIRAT, RL_OP_SYMLINKAT, RL_OP_LINKAT
@@ -154,6 +155,7 @@ cdef class Flight(Callbacks):
     cdef rl_work *done_works       # collected from them, not yet in the ready queue
     cdef size_t bounded_in_flight
     cdef object line               # deque of bounded operations that wait for their turn
+    cdef bint line_stands          # nobody's turn comes: a run ends
     cdef size_t settling           # how many in flight have `settles`
     cdef int bell_fd               # eventfd that ends a wait
     cdef Operation residency       # what _ops has learnt of the mounts; None until it asked
@@ -166,6 +168,7 @@ cdef class Flight(Callbacks):
     cdef void enter_flight(self, Operation operation) noexcept
     cdef int submit_work(self, Operation operation) except -1
     cdef int admit(self) except -1
+    cdef int cancel_line(self) except -1
     cdef int cancel(self, Operation operation) except -1
     cdef int cancel_at_once(self, Operation operation) except -1
     cdef int flush(self) except -1

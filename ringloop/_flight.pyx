@@ -46,7 +46,8 @@ cdef inline void move(Operation operation, OperationState state) noexcept:
         (state == OPERATION_SUBMITTED and
          (operation.state == OPERATION_NEW or operation.state == OPERATION_QUEUED
           or operation.state == OPERATION_DONE))
-        or (state == OPERATION_QUEUED and operation.state == OPERATION_NEW)
+        or (state == OPERATION_QUEUED and
+            (operation.state == OPERATION_NEW or operation.state == OPERATION_DONE))
         or (state == OPERATION_CANCELLING and operation.state == OPERATION_SUBMITTED)
         or (state == OPERATION_DONE and
             (operation.state == OPERATION_SUBMITTED or operation.state == OPERATION_CANCELLING
@@ -170,11 +171,19 @@ cdef class Flight(Callbacks):
     cdef int admit(self) except -1:
         """Submits those whose turn it is now, in the order they came."""
         cdef Operation operation
-        while self.line and self.bounded_in_flight < BOUNDED_MAX:
+        while self.line and not self.line_stands and self.bounded_in_flight < BOUNDED_MAX:
             operation = self.line.popleft()
             if operation.state == OPERATION_QUEUED:
                 self.bounded_in_flight += 1
                 self.submit_now(operation)
+        return 0
+
+    cdef int cancel_line(self) except -1:
+        """Ends the wait of all that are in line."""
+        cdef Operation operation
+        while self.line:
+            operation = self.line.popleft()
+            self.cancel(operation)
         return 0
 
     cdef inline void leave_flight(self, Operation operation) noexcept:

@@ -11,7 +11,7 @@ import textwrap
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from ringloop import _core, kernel_names
+from ringloop import _core, kernel_names, operations
 from ringloop.drivers import ENVIRONMENT, choose_driver, prove_io_uring
 from ringloop.errors import RingUnavailableError
 from ringloop.kernel_names import Meaning, meanings, operation_names
@@ -40,6 +40,7 @@ def examine(version: str) -> tuple[bool, str]:
     except RingUnavailableError as error:
         lines += _unavailable(error)
         works = False
+    lines += _entry("submit", *_served())
     lines += _entry("loop", _loop_choice())
     return works, "\n".join(lines)
 
@@ -117,6 +118,24 @@ def _described(bits: Iterable[Meaning]) -> Iterator[str]:
 def _wake_up() -> Iterator[str]:
     yield "from other threads: an eventfd that the ring polls, written to only while the loop sleeps"
     yield "from signals: a socket pair that the ring polls (signal.set_wakeup_fd), in the main thread"
+
+
+def _served() -> Iterator[str]:
+    """How the operations of `ringloop.submit` are served, in groups by what serves them last."""
+    table = operations.capabilities().values()
+    yield f"{len(table)} operations (docs/operations.md), of which are served"
+    for way, words in (
+        (operations.RING, "by the ring, without a thread"),
+        (operations.RING_WORKER, "by the ring's worker threads"),
+        (operations.OWN_WORKER, "by ringloop's worker threads"),
+    ):
+        names = [one.name for one in table if one.served and one.served[-1] == way]
+        if names:
+            yield f"{words}: {' '.join(names)}"
+    yield f"at once, if cached: {' '.join(one.name for one in table if operations.INLINE in one.served)}"
+    missing = [one.name for one in table if not one.served]
+    if missing:
+        yield f"not here: {' '.join(missing)}"
 
 
 def _loop_choice() -> str:
