@@ -15,17 +15,17 @@ from ringloop.loop import Loop
 from ringloop.running import HAS_POLICIES, install, new_event_loop, run
 
 if TYPE_CHECKING:
+    from ringloop import os as os
     from ringloop._batch import Batch as Batch
     from ringloop._batch import batch as batch
     from ringloop.chains import Chain as Chain
     from ringloop.chains import chain as chain
     from ringloop.operations import Capability as Capability
     from ringloop.operations import capabilities as capabilities
+    from ringloop.policy import EventLoopPolicy as EventLoopPolicy
     from ringloop.submission import Operation as Operation
     from ringloop.submission import submit as submit
     from ringloop.submission import syscall as syscall
-    from ringloop import os as os
-    from ringloop.policy import EventLoopPolicy as EventLoopPolicy
 
 __version__ = "0.1.0"
 

@@ -1,0 +1,25 @@
+# Batches: many operations at once, bounded. See _batch.pyx.
+
+from ringloop._request cimport Request
+
+
+cdef class Batch:
+    cdef object loop               # None until it runs
+    cdef object source             # iterator over what is still to begin
+    cdef object added              # deque of (op, args, kwargs, cookie) that begin after those
+    cdef object held               # a request that waits for the loop's next pass
+    cdef object ready              # deque of requests that are over, and of (index, cookie, exception)
+    cdef set in_flight
+    cdef list waiters              # futures of those who wait for a result
+    cdef Py_ssize_t limit
+    cdef Py_ssize_t taken          # from both
+    cdef bint has_cookies
+    cdef bint cancelled
+    cdef object __weakref__
+
+    cdef object next_request(self)
+    cdef object refused(self, Py_ssize_t index, object cookie, object exc)
+    cdef int pump(self) except -1
+    cdef int wake(self) except -1
+    cdef tuple outcome(self, object item)
+    cdef int give_back(self) except -1
