@@ -98,6 +98,7 @@ cdef class Call(Operation):
     cdef object value(self)
     cdef void give_back(self) noexcept
     cdef object step(self)
+    cdef object step_of_generator(self)
     cdef object begin(self)
     cdef object finish(self)
     cdef object wait_in_a_thread(self, object loop)

@@ -16,6 +16,7 @@ import warnings
 
 from cpython.buffer cimport PyBuffer_Release
 from cpython.object cimport PyObject
+from cpython.ref cimport Py_INCREF
 from libc.stdint cimport int64_t, uint8_t
 from libc.string cimport memset
 
@@ -30,6 +31,12 @@ cdef extern from "<errno.h>" nogil:
 
 cdef extern from "Python.h":
     PyObject *PyIter_Next(object iterator) except? NULL
+    enum: PYGEN_RETURN, PYGEN_NEXT
+    ctypedef void *sendfunc
+    ctypedef struct PyAsyncMethods:
+        sendfunc am_send
+    ctypedef struct send_type "PyTypeObject":
+        PyAsyncMethods *tp_as_async
 
 cdef object Future = asyncio.Future
 cdef object get_running_loop = asyncio._get_running_loop
@@ -160,13 +167,13 @@ cdef class Call(Operation):
         return self
 
     def __next__(self):
-        return self.step()
+        return self.step_of_generator()
 
     def send(self, value):
         """As a coroutine's: goes on. Raises StopIteration with the result."""
         if value is not None and self.stage == CALL_NEW:
             raise TypeError("can't send non-None value to a just-started coroutine")
-        return self.step()
+        return self.step_of_generator()
 
     def throw(self, kind, value=None, traceback=None):
         """As a coroutine's: ends it with an exception. What is in flight is cancelled."""
@@ -183,7 +190,14 @@ cdef class Call(Operation):
         if self.stage != CALL_OVER:
             self.abandon()
 
+    cdef object step_of_generator(self):
+        result = self.step()
+        if self.stage == CALL_OVER:
+            raise StopIteration(result)
+        return result
+
     cdef object step(self):
+        """What the task is to wait for, or, with CALL_OVER, the result."""
         if self.stage == CALL_NEW or self.stage == CALL_YIELDED:
             return self.begin()
         if self.stage == CALL_OVER:
@@ -222,7 +236,7 @@ cdef class Call(Operation):
         self.unlock()
         if self.outcome < 0:
             raise self.error()
-        raise StopIteration(self.value())
+        return self.value()
 
     # --- under another loop than ringloop's
 
@@ -319,3 +333,19 @@ cdef class Call(Operation):
         if self.path is not None:
             return OSError(code, text, self.path)
         return OSError(code, text)
+
+
+cdef int send(PyObject *self, PyObject *value, PyObject **result) except -1:
+    """How the interpreter and tasks step a call: as its method, but with no exception made for the result."""
+    cdef Call call = <Call> self
+    result[0] = NULL
+    if <object> value is not None and call.stage == CALL_NEW:
+        raise TypeError("can't send non-None value to a just-started coroutine")
+    returned = call.step()
+    Py_INCREF(returned)
+    result[0] = <PyObject *> returned
+    return PYGEN_RETURN if call.stage == CALL_OVER else PYGEN_NEXT
+
+
+# Cython knows no name for this slot. Types made from Call get it when they are made.
+(<send_type *> Call).tp_as_async.am_send = <sendfunc> <void *> send

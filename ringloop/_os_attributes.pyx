@@ -156,8 +156,7 @@ cdef ChangeCall chown_call(
         if dir_fd is not None:
             raise ValueError(f"{function}: can't specify both dir_fd and fd")
         refuse_with_fd(function, False, follow_symlinks)
-    # As a signed number that is what -1 looks like.
-    audit("os.chown", "Oiii", <PyObject *> call.path, <int> user, <int> group,
+    audit("os.chown", "OIIi", <PyObject *> call.path, user, group,
           -1 if directory == AT_FDCWD else directory)
     if is_fd(path):
         call.for_number(function, SYS_fchown)

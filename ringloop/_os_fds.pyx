@@ -201,6 +201,8 @@ cdef class TransferCall(Call):
 
     cdef int abandon(self) except -1:
         self.end_watch()
+        if self.streams and self.loop is None:
+            self.unlock()
         return Call.abandon(self)
 
 

@@ -13,6 +13,7 @@ import pytest
 import ringloop
 from operations.world import CONTENT, World, is_ringloop, mounts_learnt
 from support import leaks
+from support.waiting import until_asleep
 
 COUNT = 10_000
 
@@ -116,7 +117,7 @@ async def test_a_cancelled_task_leaves_nothing_in_flight(world: World) -> None:
     end, _ = world.pipe()
     for use in (collect_all, iterate):
         task = asyncio.ensure_future(use(ringloop.batch([("read", end, 1)] * 50)))
-        await asyncio.sleep(0.001)
+        await until_asleep()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task

@@ -22,7 +22,7 @@ from operations.world import World
 from support import leaks
 from support.loops import LoopFactory
 from support.marks import ringloop_only
-from support.waiting import wait_until
+from support.waiting import until_asleep, wait_until
 
 pytestmark = ringloop_only
 
@@ -98,7 +98,7 @@ def test_every_interruptible_operation_is_cancelled_while_it_waits(world: World)
         before = in_flight()
         for name, arguments in cases.items():
             operation = ringloop.submit(name, *arguments)
-            await asyncio.sleep(0.005)
+            await until_asleep()
             assert not operation.done(), name
             assert operation.cancel("enough"), name
             with pytest.raises(asyncio.CancelledError, match="enough"):

@@ -12,6 +12,7 @@ import pytest
 import ringloop
 from operations.world import is_ringloop
 from ringloop.syscalls import NUMBERS, REFUSED
+from support.waiting import until_asleep
 
 pytestmark = pytest.mark.skipif(platform.machine() != "x86_64", reason="knows that processor's numbers")
 
@@ -52,7 +53,7 @@ async def test_a_buffer_is_locked_and_a_cancel_interrupts() -> None:
     operation = ringloop.syscall(CLOCK_NANOSLEEP, 1, 0, request, None)
     with pytest.raises(BufferError):
         request.append(0)
-    await asyncio.sleep(0.005)
+    await until_asleep()
     assert operation.cancel()
     with pytest.raises(asyncio.CancelledError):
         await operation

@@ -4,6 +4,7 @@ A test that interrupts a wait has to know that the wait has begun. /proc says wh
 blocked in; a thread of the same process may always read it.
 """
 
+import asyncio
 import platform
 import threading
 import time
@@ -46,3 +47,12 @@ def when_asleep(action: Callable[[], object]) -> threading.Thread:
     thread = threading.Thread(target=watch, name="when_asleep", daemon=True)
     thread.start()
     return thread
+
+
+async def until_asleep() -> None:
+    """Waits until the running loop sleeps: all that was begun is submitted, and nothing is left to run."""
+    loop = asyncio.get_running_loop()
+    slept: asyncio.Future[None] = loop.create_future()
+    thread = when_asleep(lambda: loop.call_soon_threadsafe(slept.set_result, None))
+    await slept
+    thread.join()
