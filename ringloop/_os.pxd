@@ -32,3 +32,4 @@ cdef bint is_fd(object path) noexcept
 cdef object plain_path(str function, str argument, object path, str kinds)
 cdef bytes encoded_path(str function, str argument, object path)
 cdef object like(object path, const char *text, Py_ssize_t length)
+cdef object stat_result(rl_statx *status)
