@@ -1,0 +1,127 @@
+"""A cancelled call takes nothing with it: no byte of a stream, no file descriptor, no lock on a buffer."""
+
+import asyncio
+import os
+import pty
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import ringloop
+import ringloop.os
+
+
+async def turns(count: int) -> None:
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+@pytest.fixture(params=["pipe", "socket", "terminal"])
+def ends(request: pytest.FixtureRequest) -> Iterator[tuple[int, int]]:
+    """Two file descriptors of a stream: to read from, to write to."""
+    if request.param == "pipe":
+        ends = os.pipe()
+    elif request.param == "socket":
+        ours, theirs = socket.socketpair()
+        ends = ours.detach(), theirs.detach()
+    else:
+        theirs_fd, ours_fd = pty.openpty()
+        ends = ours_fd, theirs_fd
+    yield ends
+    for fd in ends:
+        os.close(fd)
+
+
+async def test_a_cancelled_read_loses_nothing(ends: tuple[int, int]) -> None:
+    read_end, write_end = ends
+    for count in range(20):
+        line = b"line %d\n" % count
+        reading = asyncio.create_task(ringloop.os.read(read_end, 100))
+        await turns(count % 4)
+        if count % 2:
+            os.write(write_end, line)
+        reading.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await reading
+        if not count % 2:
+            os.write(write_end, line)
+        assert await ringloop.os.read(read_end, 100) == line
+
+
+async def test_a_cancelled_readv_loses_nothing_and_lets_go_of_the_buffer(ends: tuple[int, int]) -> None:
+    read_end, write_end = ends
+    buffer = bytearray(10)
+    reading = asyncio.create_task(ringloop.os.readv(read_end, [buffer]))
+    await turns(3)
+    with pytest.raises(BufferError):
+        buffer.append(0)
+    reading.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await reading
+    del reading
+    os.write(write_end, b"abc\n")
+    assert await ringloop.os.readv(read_end, [buffer]) == 4
+    assert buffer[:4] == b"abc\n"
+    buffer.append(0)
+
+
+async def test_two_readers_of_a_pipe_share_what_comes() -> None:
+    read_end, write_end = os.pipe()
+    try:
+        readers = [asyncio.create_task(ringloop.os.read(read_end, 1)) for _ in range(3)]
+        await turns(3)
+        for byte in (b"a", b"b", b"c"):
+            os.write(write_end, byte)
+        assert sorted(await asyncio.gather(*readers)) == [b"a", b"b", b"c"]
+    finally:
+        os.close(read_end)
+        os.close(write_end)
+
+
+async def test_a_timeout_is_never_swallowed() -> None:
+    read_end, write_end = os.pipe()
+    try:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.01):
+                await ringloop.os.read(read_end, 1)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(ringloop.os.read(read_end, 1), 0.01)
+    finally:
+        os.close(read_end)
+        os.close(write_end)
+
+
+def test_a_cancelled_open_of_a_fifo_leaves_no_fd(tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+
+    async def main() -> None:
+        for count in range(20):
+            opening = asyncio.create_task(ringloop.os.open(fifo, os.O_RDONLY))
+            await turns(count % 4)
+            opening.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await opening
+
+    ringloop.run(main())
+
+
+async def test_an_open_that_won_against_its_cancel_is_closed(tmp_path: Path) -> None:
+    for count in range(50):
+        opening = asyncio.create_task(ringloop.os.open(tmp_path / f"new{count}", os.O_CREAT | os.O_RDWR))
+        await turns(1 + count % 5)
+        if opening.cancel():
+            with pytest.raises(asyncio.CancelledError):
+                await opening
+        else:
+            os.close(await opening)
+
+
+async def test_a_cancelled_scandir_leaves_no_fd(tmp_path: Path) -> None:
+    for count in range(20):
+        listing = asyncio.create_task(ringloop.os.listdir(tmp_path))
+        await turns(count % 4)
+        listing.cancel()
+        await asyncio.gather(listing, return_exceptions=True)
