@@ -99,6 +99,8 @@ cdef class Call(Operation):
 
     def __cinit__(self, *args):
         memset(&self.request, 0, sizeof(self.request))
+        # No result that could be given back, as 0 would be: that is an fd.
+        self.outcome = RL_WOULD_BLOCK
 
     def __del__(self):
         if self.stage == CALL_NEW and self.name is not None:
