@@ -67,8 +67,6 @@ LINKED_INTO = {
     "_core": ("retired", "ring", "ring_setup"),
     "_ops": ("execute", *RESIDENT),
     "_os": RESIDENT,
-    "_opening": RESIDENT,
-    "_raw": RESIDENT,
     "_request": RESIDENT,
     "_os_fds": ("streams", *RESIDENT),
     "_os_listing": ("listing",),

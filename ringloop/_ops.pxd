@@ -41,7 +41,6 @@ cdef extern from "resident.h" nogil:
         uint32_t dev_major
         uint32_t dev_minor
     ctypedef struct rl_resident_file "struct rl_resident_file":
-        uint32_t kind
         bint reads
         bint writes
         uint64_t size
@@ -90,6 +89,7 @@ cdef class Call(Operation):
     cdef Py_buffer view            # the caller's memory, locked while the kernel may touch it
     cdef bint lent                 # view is held
     cdef bint executed             # by a thread, under another loop
+    cdef bint completed            # the loop told of the last completion
     cdef bint collected            # the outcome was handed over, or given back
 
     cdef int for_entry(self, str name, uint8_t opcode, int fd) except -1

@@ -22,7 +22,7 @@ from libc.string cimport memset
 
 from ringloop._core cimport LoopCore
 from ringloop._flight cimport (
-    OPERATION_CANCELLING, OPERATION_QUEUED, OPERATION_SUBMITTED, Flight, Operation, rl_sqe, rl_work,
+    OPERATION_QUEUED, OPERATION_SUBMITTED, Flight, Operation, rl_sqe, rl_work,
 )
 
 
@@ -286,6 +286,7 @@ cdef class Call(Operation):
         if result == -EINTR and self.future is not None and not self.cancel_asked and self.loop.alive():
             # A signal that was for others (PEP 475).
             return self.loop.submit(self)
+        self.completed = True
         if self.future is None:
             self.unlock()
             self.give_back()
@@ -312,7 +313,8 @@ cdef class Call(Operation):
             # A thread has it. Whoever is later gives back.
             if self.executed:
                 self.give_back()
-        elif self.state in (OPERATION_QUEUED, OPERATION_SUBMITTED, OPERATION_CANCELLING):
+        elif not self.completed:
+            # In flight, or its completion is in the ready queue: that gives back.
             self.future = None
             self.loop.cancel(self)
         elif not self.collected:
