@@ -207,7 +207,10 @@ cdef class EntryCall(StatCall):
     cdef object answer             # None: the file is to be looked at
 
     cdef object begin(self):
-        return StatCall.begin(self) if self.answer is None else self.finish()
+        if self.answer is None:
+            return StatCall.begin(self)
+        self.outcome = 0
+        return self.finish()
 
     cdef object finish(self):
         if self.outcome == -ENOENT and self.wanted != 0:
