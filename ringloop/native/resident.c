@@ -45,7 +45,7 @@ enum {
     SETTABLE_FLAGS = O_NONBLOCK | O_NOATIME /* those of them that F_SETFL sets */
 };
 
-struct open_how {
+struct rl_open_how {
     uint64_t flags, mode, resolve;
 };
 
@@ -56,7 +56,7 @@ struct rl_resident {
 
 static int open_cached(const struct rl_resident *resident, int dirfd, const char *path, int flags)
 {
-    struct open_how how = {.flags = (uint64_t)(uint32_t)flags, .resolve = resident->resolve};
+    struct rl_open_how how = {.flags = (uint64_t)(uint32_t)flags, .resolve = resident->resolve};
     long fd = syscall(SYSCALL_OPENAT2, dirfd, path, &how, sizeof how);
     return fd < 0 ? -errno : (int)fd;
 }
