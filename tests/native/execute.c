@@ -230,7 +230,7 @@ TEST(changes_of_a_file)
 
 static void walk_paths(void)
 {
-    struct rl_open_how how = {.flags = O_RDONLY, .resolve = RESOLVE_NO_SYMLINKS};
+    struct open_how how = {.flags = O_RDONLY, .resolve = RESOLVE_NO_SYMLINKS};
     struct stat status;
     umask(022);
     CHECK_EQUAL(PERFORM(.opcode = RL_OP_MKDIRAT, .fd = AT_FDCWD, .address = AT("folder"), .length = 0777), 0);

@@ -353,7 +353,7 @@ TEST(entries_for_files_are_liburings)
 TEST(entries_for_paths_are_liburings)
 {
     const char *path = (const char *)memory, *other = (const char *)memory + 8;
-    struct rl_open_how *how = (struct rl_open_how *)(memory + 8);
+    struct open_how *how = (struct open_how *)(memory + 8);
     char *value = (char *)memory + 16;
     PREPARED(io_uring_prep_openat2, (&theirs, 4, path, how), .opcode = RL_OP_OPENAT2, .fd = 4,
              .address = ADDRESS, .offset = ADDRESS + 8, .length = sizeof *how);

@@ -396,7 +396,7 @@ static int fill_in_waits(struct rl_sqe_work *waits, struct scene *scene)
     static struct msghdr message = {.msg_iov = &piece, .msg_iovlen = 1};
     static struct rl_timespec hour = {3600, 0};
     static struct epoll_event event;
-    static struct rl_open_how how = {.flags = O_RDONLY};
+    static struct open_how how = {.flags = O_RDONLY};
     static struct futex_waitv waiter = {.flags = RL_FUTEX_SIZE_U32 | RL_FUTEX_PRIVATE};
     static siginfo_t info;
     int in = scene->empty[0], out = scene->full[1];
