@@ -59,15 +59,30 @@ static inline const char *new_directory(const char *parent)
     return path;
 }
 
+/* Whether the process' root shows the mount of `path`: below chroot() to a plain directory it does not. */
+static inline bool shows_mount(const char *path)
+{
+    struct statx status;
+    char line[4096];
+    bool found = false;
+    CHECK_EQUAL(statx(AT_FDCWD, path, 0, STATX_MNT_ID, &status), 0);
+    FILE *mounts = fopen("/proc/self/mountinfo", "re");
+    while (mounts != NULL && !found && fgets(line, sizeof line, mounts) != NULL)
+        found = strtoull(line, NULL, 10) == status.stx_mnt_id;
+    if (mounts != NULL)
+        fclose(mounts);
+    return found;
+}
+
 /* A new directory on a disk: ext4, xfs or btrfs. */
 static inline const char *on_disk(void)
 {
     const char *candidates[] = {getenv("TMPDIR"), "/tmp", "/var/tmp", "."};
     for (size_t i = 0; i < sizeof candidates / sizeof candidates[0]; i++)
         if (candidates[i] != NULL && access(candidates[i], W_OK) == 0 &&
-            (is_on(candidates[i], EXT4) || is_on(candidates[i], XFS) || is_on(candidates[i], BTRFS)))
+            (is_on(candidates[i], EXT4) || is_on(candidates[i], XFS) || is_on(candidates[i], BTRFS)) && shows_mount(candidates[i]))
             return new_directory(candidates[i]);
-    LACKING("a directory on a disk");
+    LACKING("a directory on a disk whose mount is seen");
 }
 
 /* A new directory in memory. */
