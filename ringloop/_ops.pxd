@@ -102,6 +102,7 @@ cdef class Call(Operation):
     cdef object step_of_generator(self)
     cdef object begin(self)
     cdef object finish(self)
+    cdef object wait(self)
     cdef object wait_in_a_thread(self, object loop)
     cdef int choose_executor(self) noexcept
     cdef int start(self, Flight loop) except -1

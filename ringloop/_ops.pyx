@@ -30,7 +30,6 @@ cdef extern from "<errno.h>" nogil:
     enum: EINTR
 
 cdef extern from "Python.h":
-    PyObject *PyIter_Next(object iterator) except? NULL
     enum: PYGEN_RETURN, PYGEN_NEXT
     ctypedef void *sendfunc
     ctypedef struct PyAsyncMethods:
@@ -204,9 +203,17 @@ cdef class Call(Operation):
             return self.begin()
         if self.stage == CALL_OVER:
             raise RuntimeError("cannot reuse already awaited coroutine")
-        if PyIter_Next(self.waiting) != NULL:
+        if next(self.waiting, None) is not None:
             raise RuntimeError("await wasn't used with future")
         return self.finish()
+
+    cdef object wait(self):
+        """What the task is to wait for: the future."""
+        self.stage = CALL_WAITING
+        self.waiting = iter(self.future)
+        pending = next(self.waiting, None)
+        # A thread may have been done before asyncio asked it, from 3.14 on.
+        return self.finish() if pending is None else pending
 
     cdef object begin(self):
         loop = get_running_loop()
@@ -227,9 +234,7 @@ cdef class Call(Operation):
         else:
             self.future = Future(loop=loop)
         self.start(self.loop)
-        self.stage = CALL_WAITING
-        self.waiting = iter(self.future)
-        return next(self.waiting)
+        return self.wait()
 
     cdef object finish(self):
         self.stage = CALL_OVER
@@ -245,9 +250,7 @@ cdef class Call(Operation):
     cdef object wait_in_a_thread(self, object loop):
         self.choose_executor()
         self.future = loop.run_in_executor(None, self._execute)
-        self.stage = CALL_WAITING
-        self.waiting = iter(self.future)
-        return next(self.waiting)
+        return self.wait()
 
     def _execute(self):
         cdef int64_t outcome = -EINTR

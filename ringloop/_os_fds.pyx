@@ -160,8 +160,7 @@ cdef class TransferCall(Call):
             return self.watch(self.watching)
         self.future = Future(loop=self.loop)
         self.loop.submit(self)
-        self.waiting = iter(self.future)
-        return next(self.waiting)
+        return self.wait()
 
     # --- under another loop than ringloop's: threads could not be interrupted
 
@@ -182,9 +181,7 @@ cdef class TransferCall(Call):
         self.watching = loop
         self.future = loop.create_future()
         loop.add_reader(self.watched_fd, self._ready)
-        self.stage = CALL_WAITING
-        self.waiting = iter(self.future)
-        return next(self.waiting)
+        return self.wait()
 
     def _ready(self):
         if not self.future.done():

@@ -212,11 +212,6 @@ cdef class Request(Call):
         return (self.outcome,) if kind == RESULT_FD or kind == RESULT_ACCEPTED else ()
 
     @property
-    def lends(self):
-        """Whether the kernel may touch memory of the caller's."""
-        return self.locks is not None
-
-    @property
     def owns_fd(self):
         """Whether the result is an fd, alone."""
         return self.spec.result == RESULT_FD

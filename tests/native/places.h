@@ -79,8 +79,8 @@ static inline const char *on_disk(void)
 {
     const char *candidates[] = {getenv("TMPDIR"), "/tmp", "/var/tmp", "."};
     for (size_t i = 0; i < sizeof candidates / sizeof candidates[0]; i++)
-        if (candidates[i] != NULL && access(candidates[i], W_OK) == 0 &&
-            (is_on(candidates[i], EXT4) || is_on(candidates[i], XFS) || is_on(candidates[i], BTRFS)) && shows_mount(candidates[i]))
+        if (candidates[i] != NULL && access(candidates[i], W_OK) == 0 && shows_mount(candidates[i]) &&
+            (is_on(candidates[i], EXT4) || is_on(candidates[i], XFS) || is_on(candidates[i], BTRFS)))
             return new_directory(candidates[i]);
     LACKING("a directory on a disk whose mount is seen");
 }
