@@ -5,6 +5,7 @@ what it returns is awaited.
 """
 
 import os
+import sys
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.long cimport PyLong_AsLong
@@ -69,6 +70,7 @@ def names_null_characters():
 
 
 cdef bint NAMES_NULLS = names_null_characters()
+cdef bint LINK_FOLLOWS = sys.version_info >= (3, 14)
 
 
 # --- arguments
@@ -409,8 +411,8 @@ def link(src, dst, *, src_dir_fd=None, dst_dir_fd=None, follow_symlinks=True):
     call.request.entry.sqe.address = address_of(encoded[0])
     call.request.entry.sqe.length = <uint32_t> dst_directory
     call.request.entry.sqe.offset = address_of(encoded[1])
-    # Without a directory os.link() is link(), and Linux's does not follow.
-    if follow_symlinks and (src_directory != AT_FDCWD or dst_directory != AT_FDCWD):
+    # Before 3.14 os.link() without a directory is link(), and Linux's does not follow.
+    if follow_symlinks and (LINK_FOLLOWS or src_directory != AT_FDCWD or dst_directory != AT_FDCWD):
         call.request.entry.sqe.op_flags = AT_SYMLINK_FOLLOW
     return call
 

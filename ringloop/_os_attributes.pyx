@@ -9,6 +9,7 @@ import sys
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.float cimport PyFloat_AsDouble
 from cpython.number cimport PyIndex_Check, PyNumber_Index
 from cpython.object cimport PyObject
 from libc.stdint cimport int64_t, uint32_t, uint64_t
@@ -55,6 +56,10 @@ cdef str ANY_OR_NONE = "string, bytes, os.PathLike, integer or None"
 
 # From Python 3.13 on errors of utime() tell the path, as those of the others do.
 cdef bint UTIME_TELLS_PATHS = sys.version_info >= (3, 13)
+# It takes integers and floats before 3.15, all real numbers since; what is neither, it names since 3.14.
+cdef bint UTIME_TAKES_REALS = sys.version_info >= (3, 15)
+cdef bint UTIME_NAMES_TYPES = sys.version_info >= (3, 14)
+cdef str TIMES_ARE = "numbers" if UTIME_TAKES_REALS else "ints"
 
 cdef object statvfs_result_type = os.statvfs_result
 
@@ -196,12 +201,23 @@ cdef int64_t whole_seconds(object value) except? -1:
         raise OverflowError("timestamp out of range for platform time_t") from None
 
 
+cdef double real_seconds(object value) except? -1:
+    """What is neither a float nor an integer. The messages are the running Python's."""
+    if UTIME_TAKES_REALS:
+        return PyFloat_AsDouble(value)
+    if UTIME_NAMES_TYPES:
+        raise TypeError(f"argument must be int or float, not {type(value).__name__}")
+    return PyNumber_Index(value)
+
+
 cdef int set_seconds(timespec *time, object value) except -1:
     """Seconds, the fraction of a float rounded down to nanoseconds."""
     if not isinstance(value, float):
-        time.tv_sec = whole_seconds(value)
-        time.tv_nsec = 0
-        return 0
+        if PyIndex_Check(value):
+            time.tv_sec = whole_seconds(value)
+            time.tv_nsec = 0
+            return 0
+        value = real_seconds(value)
     if value != value:
         raise ValueError("Invalid value NaN (not a number)")
     fraction, whole = math.modf(value)
@@ -244,7 +260,7 @@ def utime(path, times=None, *, dir_fd=None, follow_symlinks=True, **keywords):
         pair = ns if has_ns else times
         if not isinstance(pair, tuple) or len(pair) != 2:
             raise TypeError("utime: 'ns' must be a tuple of two ints" if has_ns else
-                            "utime: 'times' must be either a tuple of two ints or None")
+                            f"utime: 'times' must be either a tuple of two {TIMES_ARE} or None")
         for index in range(2):
             if has_ns:
                 set_nanoseconds(&call.times[index], pair[index])

@@ -6,6 +6,7 @@ cancelled meanwhile has taken nothing.
 
 import asyncio
 import os
+import sys
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
@@ -68,6 +69,11 @@ cdef enum:
     IO_BYTES_MAX = 0x7FFFF000      # more is not moved by one system call
     OWN_POSITION = -1              # the offset that stands for it
 
+# What is copied is counted by a negative number: another message from 3.15 on, and sendfile() refuses it too.
+cdef bint REFUSES_NEGATIVE_COUNTS = sys.version_info >= (3, 15)
+# Flags that are unsigned are any integer's value, with its messages, from 3.14 on.
+cdef bint UNSIGNED_IS_ANY_INTEGER = sys.version_info >= (3, 14)
+
 cdef object Future = asyncio.Future
 
 
@@ -82,6 +88,23 @@ cdef int64_t offset_argument(object value) except? -1:
 
 cdef Py_ssize_t count_argument(object value) except? -1:
     return PyLong_AsSsize_t(PyNumber_Index(value))
+
+
+cdef uint32_t unsigned_argument(object value) except? 0xFFFFFFFF:
+    """An argument that is an unsigned int in C."""
+    if UNSIGNED_IS_ANY_INTEGER:
+        value = PyNumber_Index(value)
+    elif not isinstance(value, int):
+        raise TypeError("an integer is required")
+    if value < 0:
+        raise ValueError(
+            "Cannot convert negative int" if UNSIGNED_IS_ANY_INTEGER else "value must be positive")
+    if value >> 32:
+        too_large_for_long = value >> 64 and not UNSIGNED_IS_ANY_INTEGER
+        raise OverflowError(
+            "Python int too large to convert to C unsigned long" if too_large_for_long
+            else "Python int too large for C unsigned int")
+    return value
 
 
 # --- reading and writing
@@ -559,7 +582,9 @@ cdef CopyCall copy_call(object count, object offset_src, object offset_dst):
     cdef CopyCall call = CopyCall.__new__(CopyCall)
     cdef Py_ssize_t count_bytes = count_argument(count)
     if count_bytes < 0:
-        raise ValueError("negative value for 'count' not allowed")
+        raise ValueError(
+            "count cannot be negative" if REFUSES_NEGATIVE_COUNTS
+            else "negative value for 'count' not allowed")
     call.src_position = OWN_POSITION if offset_src is None else offset_argument(offset_src)
     call.dst_position = OWN_POSITION if offset_dst is None else offset_argument(offset_dst)
     return call
@@ -574,6 +599,8 @@ def sendfile(out_fd, in_fd, offset, count):
     if offset is not None:
         call.src_position = offset_argument(offset)
     count_bytes = count_argument(count)
+    if count_bytes < 0 and REFUSES_NEGATIVE_COUNTS:
+        raise ValueError("count cannot be negative")
     call.for_number("sendfile", SYS_sendfile)
     call.request.call.arguments[0] = <uint64_t> dst
     call.request.call.arguments[1] = <uint64_t> src
@@ -601,7 +628,7 @@ def splice(src, dst, count, offset_src=None, offset_dst=None, flags=0):
     cdef int src_fd = int_argument(src)
     cdef int dst_fd = int_argument(dst)
     cdef CopyCall call = copy_call(count, offset_src, offset_dst)
-    cdef uint32_t splice_flags = flags
+    cdef uint32_t splice_flags = unsigned_argument(flags)
     call.for_entry("splice", RL_OP_SPLICE, dst_fd)
     # It may wait for ever for the pipe's other end, and then would hold a thread of the kernel's.
     call.needs_worker = True

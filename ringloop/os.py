@@ -156,12 +156,18 @@ def __getattr__(name: str) -> Any:
 # --- directories
 
 
-async def makedirs(name: Any, mode: int = 0o777, exist_ok: bool = False) -> None:
-    """As os.makedirs(): also makes the directories above it that are missing."""
+async def makedirs(
+    name: Any, mode: int = 0o777, exist_ok: bool = False, *, parent_mode: int | None = None
+) -> None:
+    """As os.makedirs(): also makes the directories above it that are missing.
+
+    They get `parent_mode`, as from Python 3.15 on, or else what mkdir() gives when it is not told.
+    """
     head, tail = _split(name)
     if head and tail and not await path.exists(head):
         with contextlib.suppress(FileExistsError):  # somebody else made it meanwhile
-            await makedirs(head, exist_ok=exist_ok)
+            above = 0o777 if parent_mode is None else parent_mode
+            await makedirs(head, above, exist_ok, parent_mode=parent_mode)
         if tail in (".", b"."):
             return
     try:

@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import PurePath
 from typing import Any
 
@@ -161,6 +162,8 @@ def attributes() -> list[Case]:
         (1, 2, 3),
         ("a", 2),
         (2**80, 1),
+        (Fraction(1, 3), 2),
+        (None, 2),
     ):
         cases += [case("utime", "file", times), case("utime", "link", times, follow_symlinks=False)]
     cases += [case("utime", "file", (float("nan"), 1)), case("utime", "file", (1e300, 1))]
@@ -235,7 +238,7 @@ def descriptors() -> list[Case]:
 def copying() -> list[Case]:
     other = Fd("other")
     cases = [case("sendfile", other, FILE, offset, 5) for offset in (0, 995, None, "x", -1, 2**63)]
-    cases += [case("sendfile", other, FILE, 0, count) for count in (0, 5_000, "x")]
+    cases += [case("sendfile", other, FILE, 0, count) for count in (0, 5_000, "x", -1)]
     cases += [case("sendfile", WRITABLE, FILE, 3, 4), case("sendfile", other, DIRECTORY, 0, 4)]
     cases += [case("sendfile", out_fd=other, in_fd=FILE, offset=0, count=3)]
     for count in (0, 5, 5_000, -1, "x"):
@@ -247,7 +250,7 @@ def copying() -> list[Case]:
     cases += [case("splice", FILE, other, 5)]
     cases += [case("splice", READABLE, other, 2, None, 1), case("splice", READABLE, other, 2, 1)]
     cases += [case("splice", READABLE, other, 2, flags=os.SPLICE_F_MOVE)]
-    cases += [case("splice", READABLE, other, 2, flags="x")]
+    cases += [case("splice", READABLE, other, 2, flags=flags) for flags in ("x", None, -1, 2**40, 2**80)]
     return cases
 
 

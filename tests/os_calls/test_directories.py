@@ -3,6 +3,7 @@
 import asyncio
 import os
 import shutil
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -185,3 +186,9 @@ async def test_samefile(tree: Path) -> None:
 async def test_many_directories_at_once(tree: Path) -> None:
     lists = await asyncio.gather(*(ringloop.os.listdir("directory") for _ in range(1_000)))
     assert all(sorted(names) == ["below", "inner"] for names in lists)
+
+
+async def test_makedirs_of_directories_above_with_their_own_mode(tree: Path) -> None:
+    await ringloop.os.makedirs("new/deep/er", 0o700, parent_mode=0o711)
+    found = [stat.S_IMODE(os.stat(path).st_mode) for path in ("new", "new/deep", "new/deep/er")]
+    assert found == [0o711, 0o711, 0o700]

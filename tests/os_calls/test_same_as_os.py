@@ -30,5 +30,5 @@ async def test_same_outcome(function: str, tmp_path: Path, monkeypatch: pytest.M
         if found != expected:
             different.append(f"{case}\n  os:       {expected[:3]}\n  ringloop: {found[:3]}")
             if found[:3] == expected[:3]:
-                different.append(f"  left: {set(found[3]) ^ set(expected[3])}")
+                different += [f"  os left:       {expected[3]}", f"  ringloop left: {found[3]}"]
     assert not different, "\n".join(different)
