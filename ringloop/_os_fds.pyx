@@ -25,7 +25,7 @@ from ringloop._flight cimport (
     RL_OP_POLL_ADD, RL_OP_READ, RL_OP_READV, RL_OP_SPLICE, RL_OP_WRITE, RL_OP_WRITEV, RL_SQE_ASYNC,
 )
 from ringloop._ops cimport (
-    CALL_WAITING, RL_WOULD_BLOCK, Call, rl_resident_close, rl_resident_file, rl_resident_forget,
+    RL_WOULD_BLOCK, Call, rl_resident_close, rl_resident_file, rl_resident_forget,
     rl_resident_identify, rl_resident_pread, rl_resident_pwrite, rl_statx,
 )
 from ringloop._os cimport (
