@@ -139,6 +139,20 @@ static inline const char *new_file(const char *path, size_t size)
     return path;
 }
 
+/*
+ * A symbolic link whose time of access is the latest of its times. Else (relatime) following it would write
+ * that time, which a cached walk leaves to the ordinary one (Linux 6.18, atime_needs_update).
+ */
+static inline void new_link(const char *target, const char *path)
+{
+    struct timespec times[2];
+    CHECK_EQUAL(symlink(target, path), 0);
+    CHECK_EQUAL(clock_gettime(CLOCK_REALTIME, &times[0]), 0);
+    times[0].tv_sec += 3600;
+    times[1] = (struct timespec){.tv_sec = times[0].tv_sec - 7200};
+    CHECK_EQUAL(utimensat(AT_FDCWD, path, times, AT_SYMLINK_NOFOLLOW), 0);
+}
+
 struct overlay {
     const char *base, *top;
 };

@@ -125,9 +125,9 @@ static void check_stat_in(const char *directory)
     CHECK_EQUAL(bind(socket_fd, (struct sockaddr *)&address, sizeof address), 0);
     new_file(path_of("%s/file", directory), 5000);
     CHECK_EQUAL(mkfifo(path_of("%s/fifo", directory), 0644), 0);
-    CHECK_EQUAL(symlink("file", path_of("%s/link", directory)), 0);
-    CHECK_EQUAL(symlink("nothing", path_of("%s/dangling", directory)), 0);
-    CHECK_EQUAL(symlink("round", path_of("%s/round", directory)), 0);
+    new_link("file", path_of("%s/link", directory));
+    new_link("nothing", path_of("%s/dangling", directory));
+    new_link("round", path_of("%s/round", directory));
     static const char *const NAMES[] = {"link",   "file",    "fifo",   "dangling", "round",     "socket",
                                         "nothing", "file/x", "link/x", ".",        "nothing/x", "../none"};
     struct rl_statx status;
@@ -261,8 +261,8 @@ static void check_open_in(const char *directory, bool opens_directories)
                                 O_NONBLOCK, O_NOCTTY,   O_NOATIME | O_CLOEXEC,
                                 O_NONBLOCK | O_NOATIME, O_CLOEXEC | O_NOFOLLOW | O_NOCTTY};
     const char *file = new_file(path_of("%s/file", directory), 5000);
-    CHECK_EQUAL(symlink("file", path_of("%s/link", directory)), 0);
-    CHECK_EQUAL(symlink("round", path_of("%s/round", directory)), 0);
+    new_link("file", path_of("%s/link", directory));
+    new_link("round", path_of("%s/round", directory));
     for (size_t i = 0; i < sizeof FLAGS / sizeof FLAGS[0]; i++)
         check_open(resident, file, FLAGS[i]);
     if (follows_links(directory))
@@ -570,9 +570,9 @@ TEST(beside_a_server_no_walk_ends_on_a_root)
     struct rl_statx status;
     struct rl_resident_file file;
     new_file(path_of("%s/file", directory), 100);
-    CHECK_EQUAL(symlink("file", path_of("%s/link", directory)), 0);
+    new_link("file", path_of("%s/link", directory));
     CHECK_EQUAL(mkdir(path_of("%s/inner", directory), 0755), 0);
-    CHECK_EQUAL(symlink("inner", path_of("%s/inner-link", directory)), 0);
+    new_link("inner", path_of("%s/inner-link", directory));
     pretend_mounts(directory, directory, NULL, true);
     struct rl_resident *resident = learn();
     int start = open(directory, O_PATH | O_DIRECTORY | O_CLOEXEC);
