@@ -70,6 +70,8 @@ LINKED_INTO = {
     "_request": RESIDENT,
     "_os_fds": ("streams", *RESIDENT),
     "_os_listing": ("listing",),
+    "_opening": RESIDENT,
+    "_raw": RESIDENT,
 }
 
 NATIVE_FLAGS = [

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ringloop import os as os
     from ringloop._batch import Batch as Batch
     from ringloop._batch import batch as batch
+    from ringloop._opening import open as open
     from ringloop.chains import Chain as Chain
     from ringloop.chains import chain as chain
     from ringloop.operations import Capability as Capability
@@ -31,7 +32,7 @@ __version__ = "0.1.0"
 
 __all__ = ["Loop", "RingUnavailableError", "__version__", "install", "new_event_loop", "run"]
 __all__ += ["Batch", "Capability", "Chain", "Operation"]
-__all__ += ["batch", "capabilities", "chain", "submit", "syscall"]
+__all__ += ["batch", "capabilities", "chain", "open", "submit", "syscall"]
 if HAS_POLICIES:
     __all__ += ["EventLoopPolicy"]
 
@@ -45,6 +46,7 @@ _OPERATIONS = {
     "batch": "_batch",
     "capabilities": "operations",
     "chain": "chains",
+    "open": "_opening",
     "submit": "submission",
     "syscall": "submission",
 }

@@ -41,6 +41,7 @@ cdef extern from "resident.h" nogil:
         uint32_t dev_major
         uint32_t dev_minor
     ctypedef struct rl_resident_file "struct rl_resident_file":
+        uint32_t kind
         bint reads
         bint writes
         uint64_t size

@@ -1,0 +1,67 @@
+# What all file objects stand on: their calls, and the order of these. See _files.pyx.
+
+from libc.stdint cimport int64_t, uint32_t
+
+
+cdef enum FileCallKind:
+    FILE_READ, FILE_READ1, FILE_READALL, FILE_READINTO, FILE_READINTO1, FILE_READLINE, FILE_READLINES
+    FILE_NEXT, FILE_WRITE, FILE_WRITELINES, FILE_SEEK, FILE_TELL, FILE_TRUNCATE, FILE_FLUSH, FILE_PEEK
+    FILE_CLOSE, FILE_PREAD, FILE_PWRITE, FILE_FSYNC, FILE_FDATASYNC, FILE_LOCK, FILE_UNLOCK, FILE_DETACH
+    FILE_ENTER, FILE_EXIT
+
+cdef enum Step:
+    STEP_RETURNS = 0               # as PySendResult has them
+    STEP_YIELDS = 1
+
+
+cdef class File
+
+
+cdef class Attempt:
+    cdef object result             # what the step yields or returns
+    cdef object inner              # the coroutine that goes on where not all could be done at once
+    cdef bint started
+    cdef bint over
+    cdef bint is_foreign           # the running loop is not ringloop's
+    # Of FileCall, which must be no larger to be taken from the list of free ones.
+    cdef File file
+    cdef FileCallKind kind
+    cdef object one
+    cdef object two
+
+    cdef object at_once(self)
+    cdef object go_on(self)
+    cdef str call_name(self)
+    cdef int step(self, object value) except -1
+
+
+cdef class FileCall(Attempt):
+    pass
+
+
+cdef class Order:
+    cdef bint busy                 # a call has its turn
+    cdef object line               # deque of futures of those that wait for it; None until one did
+    cdef size_t in_flight          # system calls that are not over, also those that nobody waits for
+    cdef object quiet              # future of those who wait until none is
+    cdef uint32_t turns
+
+    cdef int release(self) except -1
+    cdef int ended(self) except -1
+    cdef bint foreign_turn(self) noexcept
+
+
+cdef class File:
+    cdef object at_once(self, FileCall call)
+    cdef object slowly(self, FileCall call)
+    cdef Order order(self)
+    cdef void flushed(self, Py_ssize_t count) noexcept
+    cdef FileCall call(self, FileCallKind kind, object one=?, object two=?)
+
+
+cdef int take_short_ways(object kind) except -1
+cdef int64_t index(object value) except? -1
+cdef Py_ssize_t size_of(object value) except? -2
+cdef object unsupported(str what)
+cdef int check_bytes(object data) except -1
+cdef int lock_writable(str method, object target, Py_buffer *view) except -1

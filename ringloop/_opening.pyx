@@ -1,0 +1,314 @@
+"""`ringloop.open`: builtins.open for coroutines.
+
+What it returns is awaited or entered by `async with`. For reading, what the kernel has in memory is opened in
+its first step; all else goes to the ring or to a worker. An opener is called by a thread of the executor.
+"""
+
+import asyncio
+import errno
+import os
+import sys
+
+cimport cython
+from cpython.bytes cimport PyBytes_AS_STRING
+from libc.stdint cimport int64_t, uint64_t
+from posix.unistd cimport close as close_fd
+
+from ringloop._buffered cimport BufferedFile, buffered_file
+from ringloop._core cimport LoopCore
+from ringloop._files cimport Attempt, take_short_ways, unsupported
+from ringloop._flight cimport RL_OP_OPENAT, RL_OP_STATX, RL_SQE_ASYNC
+from ringloop._ops cimport (
+    CALL_OVER, RL_WOULD_BLOCK, Call, rl_resident_file, rl_resident_forget, rl_resident_identify,
+    rl_resident_open, rl_statx,
+)
+from ringloop._raw cimport RawFile
+from ringloop._text cimport text_file
+
+from ringloop import opening
+
+
+cdef extern from "Python.h":
+    bytes PyUnicode_EncodeFSDefault(object path)
+
+cdef extern from "<fcntl.h>" nogil:
+    enum: AT_EMPTY_PATH, AT_FDCWD, O_ACCMODE, O_APPEND, O_CLOEXEC, O_CREAT, O_EXCL, O_RDONLY, O_TRUNC
+
+cdef extern from "<sys/stat.h>" nogil:
+    bint S_ISDIR(int mode)
+    bint S_ISREG(int mode)
+
+cdef extern from "<sys/syscall.h>" nogil:
+    enum: SYS_lseek
+
+cdef extern from "<unistd.h>" nogil:
+    enum: SEEK_CUR, SEEK_END
+
+cdef enum:
+    STATX_WANTED = 0xFFF           # STATX_BASIC_STATS and STATX_BTIME
+    # As Python has it from 3.14 on: far fewer system calls than with one block.
+    BUFFER_BYTES = 131072
+    BLOCK_BYTES_MAX = 8388608
+
+cdef object get_running_loop = asyncio._get_running_loop
+cdef object audit = sys.audit
+cdef dict MODES = opening.MODES
+cdef bint WARNS_OF_ENCODING = sys.flags.warn_default_encoding
+
+
+@cython.final
+cdef class RawOpen(Call):
+    """Opens a path: an fd, and what is then known of the file."""
+
+    cdef rl_resident_file known
+    cdef rl_statx status
+
+    cdef int64_t at_once(self) except? -1:
+        return rl_resident_open(
+            self.resident(), AT_FDCWD, PyBytes_AS_STRING(self.kept), <int> self.request.entry.sqe.op_flags,
+            &self.known, &self.status)
+
+    cdef object value(self):
+        return self.outcome
+
+    cdef void give_back(self) noexcept:
+        self.collected = True
+        rl_resident_forget(&self.known)
+        if self.outcome >= 0:
+            close_fd(<int> self.outcome)
+
+
+@cython.final
+cdef class RawStatus(Call):
+    """What an fd is."""
+
+    cdef rl_resident_file known
+    cdef rl_statx status
+
+    cdef int64_t at_once(self) except? -1:
+        return rl_resident_identify(
+            self.resident(), self.request.entry.sqe.fd, False, &self.known, &self.status)
+
+
+@cython.final
+cdef class Opening(Attempt):
+    """What open() returns: awaited, or entered by `async with`, it is a file object."""
+
+    cdef object path
+    cdef object mode
+    cdef object buffering
+    cdef object encoding
+    cdef object errors
+    cdef object newline
+    cdef object closefd
+    cdef object opener
+    cdef int flags
+    cdef bint is_checked
+    cdef object opened
+
+    cdef str call_name(self):
+        return "open"
+
+    def __aenter__(self):
+        return self
+
+    def __aexit__(self, *exc):
+        return self.opened.__aexit__(*exc)
+
+    cdef int check(self) except -1:
+        """The arguments, as builtins.open does."""
+        cdef bint is_binary
+        if self.is_checked:
+            return 0
+        if (type(self.path) is str or type(self.path) is bytes) and type(self.mode) is str \
+                and self.mode in MODES and type(self.buffering) is int and self.closefd is True \
+                and not WARNS_OF_ENCODING:
+            is_binary = "b" in self.mode
+            if (self.encoding is None or (type(self.encoding) is str and not is_binary)) \
+                    and (self.errors is None or (type(self.errors) is str and not is_binary)) \
+                    and (self.newline is None or (type(self.newline) is str and not is_binary)) \
+                    and not (is_binary and self.buffering == 1):
+                self.flags = MODES[self.mode]
+                audit("open", self.path, self.mode, self.flags)
+                self.is_checked = True
+                return 0
+        self.path = opening.check(
+            self.path, self.mode, self.buffering, self.encoding, self.errors, self.newline, self.closefd)
+        self.flags = MODES[self.mode]
+        self.is_checked = True
+        return 0
+
+    cdef RawOpen open_call(self):
+        cdef RawOpen call = RawOpen.__new__(RawOpen)
+        call.path = self.path
+        call.kept = PyUnicode_EncodeFSDefault(self.path) if type(self.path) is str else self.path
+        if b"\0" in <bytes> call.kept:
+            raise ValueError("embedded null byte")
+        call.for_entry("open", RL_OP_OPENAT, AT_FDCWD)
+        call.request.entry.sqe.address = <uint64_t> PyBytes_AS_STRING(call.kept)
+        call.request.entry.sqe.length = 0o666
+        call.request.entry.sqe.op_flags = self.flags
+        # In a ring's own context opening a FIFO would not wait for the other end (6.18).
+        call.request.entry.sqe.flags = RL_SQE_ASYNC
+        return call
+
+    cdef object at_once(self):
+        cdef RawOpen call
+        cdef RawFile raw
+        self.check()
+        if self.opener is not None or type(self.path) is int or (self.flags & O_ACCMODE) != O_RDONLY:
+            return NotImplemented
+        loop = get_running_loop()
+        if not isinstance(loop, LoopCore):
+            return NotImplemented
+        call = self.open_call()
+        call.stage = CALL_OVER
+        call.loop = loop
+        call.outcome = call.at_once()
+        if call.outcome == RL_WOULD_BLOCK:
+            return NotImplemented
+        if call.outcome < 0:
+            raise call.error()
+        raw = self.raw_file(<int> call.outcome)
+        raw.known = call.known
+        raw.identified = True
+        self.take_status(raw, &call.status)
+        return self.finish(raw)
+
+    cdef object go_on(self):
+        return open_slowly(self)
+
+    cdef RawFile raw_file(self, int fd):
+        cdef RawFile raw = RawFile.__new__(RawFile)
+        raw.fd = fd
+        raw.name = self.path
+        raw.closefd = bool(self.closefd)
+        raw.writes = (self.flags & O_ACCMODE) != O_RDONLY
+        raw.reads = "r" in self.mode or "+" in self.mode
+        raw.appends = (self.flags & O_APPEND) != 0
+        raw.creates = (self.flags & O_EXCL) != 0
+        return raw
+
+    cdef int take_status(self, RawFile raw, rl_statx *status) except -1:
+        if S_ISDIR(status.mode):
+            raw.warned = True
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), self.path)
+        raw.regular = S_ISREG(status.mode)
+        raw.seeks = raw.regular
+        raw.block_bytes = status.block_bytes
+        if raw.regular and raw.appends:
+            raw.position = status.size
+        return 0
+
+    cdef object finish(self, RawFile raw):
+        """The file object upon the raw file."""
+        cdef BufferedFile buffered
+        cdef int64_t size = self.buffering
+        cdef bint is_text = "b" not in self.mode
+        cdef bint by_line = is_text and (size == 1 or (size < 0 and raw.isatty()))
+        if size == 0 and not is_text:
+            self.opened = raw
+            return raw
+        raw.warned = True
+        if size == 0:
+            raise ValueError("can't have unbuffered text I/O")
+        if size < 0 or size == 1:
+            size = min(<int64_t> raw.block_bytes, <int64_t> BLOCK_BYTES_MAX)
+            size = max(size, BUFFER_BYTES) if raw.regular else size if size > 1 else BUFFER_BYTES
+        if raw.reads and raw.writes and not raw.seeks:
+            raise unsupported("File or stream is not seekable.")
+        buffered = buffered_file(raw, size)
+        self.opened = buffered
+        if is_text:
+            encoding, errors = opening.text_codec(self.encoding, self.errors, self.newline)
+            self.opened = text_file(buffered, self.mode, encoding, errors, self.newline, by_line)
+        raw.warned = False
+        return self.opened
+
+
+async def open_slowly(Opening asked):
+    """Opens by system calls that may wait."""
+    cdef RawOpen opening_call
+    cdef RawStatus status
+    cdef RawFile raw
+    if type(asked.path) is int:
+        raw = asked.raw_file(asked.path)
+        raw.exposed = True
+    elif asked.opener is not None:
+        raw = asked.raw_file(await fd_by_opener(asked.opener, asked.path, asked.flags))
+    else:
+        opening_call = asked.open_call()
+        raw = asked.raw_file(await opening_call)
+        raw.known = opening_call.known
+    # Until it is whole it closes itself without a word; but an fd of the caller's that is none is not closed.
+    raw.warned = True
+    status = RawStatus.__new__(RawStatus)
+    status.kept = b""
+    status.for_entry("fstat", RL_OP_STATX, raw.fd)
+    status.request.entry.sqe.address = <uint64_t> PyBytes_AS_STRING(status.kept)
+    status.request.entry.sqe.length = STATX_WANTED
+    status.request.entry.sqe.offset = <uint64_t> &status.status
+    status.request.entry.sqe.op_flags = AT_EMPTY_PATH
+    try:
+        await status
+    except OSError:
+        raw.fd = -1
+        raise
+    rl_resident_forget(&raw.known)
+    raw.known = status.known
+    raw.identified = raw.known.kind != 0
+    try:
+        asked.take_status(raw, &status.status)
+    except OSError:
+        if type(asked.path) is int:
+            raw.fd = -1
+        raise
+    if not raw.regular or raw.exposed:
+        await find_position(raw)
+    result = asked.finish(raw)
+    raw.warned = False
+    return result
+
+
+async def find_position(RawFile raw):
+    """Of what has perhaps none, and of an fd that was somewhere."""
+    try:
+        raw.position = await raw.raw_call("lseek", SYS_lseek, 0, SEEK_END if raw.appends else SEEK_CUR)
+        raw.seeks = True
+    except OSError:
+        raw.seeks = False
+
+
+async def fd_by_opener(opener, path, flags):
+    """The fd that the opener answers, not inherited by child processes."""
+    fd = await asyncio.get_running_loop().run_in_executor(None, opener, path, flags)
+    if hasattr(fd, "__await__"):
+        fd = await fd
+    if not isinstance(fd, int):
+        raise TypeError("expected integer from opener")
+    if fd < 0:
+        raise ValueError(f"opener returned {fd}")
+    os.set_inheritable(fd, False)
+    return fd
+
+
+def open(file, mode="r", buffering=-1, encoding=None, errors=None, newline=None, closefd=True, opener=None):
+    """As builtins.open(), with all its arguments and errors: await it, or use it in `async with`.
+
+    The file objects have the methods of io's and of aiofiles', as coroutines. A buffer is at least 128 KiB
+    for a regular file unless `buffering` says how large. `opener` is called by a thread; what it returns may
+    be an awaitable.
+    """
+    cdef Opening call = Opening.__new__(Opening)
+    call.path = file
+    call.mode = mode
+    call.buffering = buffering
+    call.encoding = encoding
+    call.errors = errors
+    call.newline = newline
+    call.closefd = closefd
+    call.opener = opener
+    return call
+
+
+take_short_ways(Opening)

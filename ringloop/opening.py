@@ -1,0 +1,73 @@
+"""The arguments of `ringloop.open`: what builtins.open refuses is refused here too, in its own words."""
+
+import builtins
+import io
+import itertools
+import locale
+import os
+import sys
+from typing import Any
+
+_FLAGS = {
+    "r": os.O_RDONLY,
+    "w": os.O_WRONLY | os.O_CREAT | os.O_TRUNC,
+    "x": os.O_WRONLY | os.O_CREAT | os.O_EXCL,
+    "a": os.O_WRONLY | os.O_CREAT | os.O_APPEND,
+}
+
+
+def _flags(kind: str, others: str) -> int:
+    flags = _FLAGS[kind] | os.O_CLOEXEC
+    return flags & ~os.O_WRONLY | os.O_RDWR if "+" in others else flags
+
+
+# Every mode that there is, with the flags for open().
+MODES: dict[str, int] = {
+    "".join(letters): _flags(kind, others)
+    for kind in _FLAGS
+    for others in ("", "b", "t", "+", "b+", "t+")
+    for letters in itertools.permutations(kind + others)
+}
+
+
+class _ArgumentsAreRightError(Exception):
+    """The opener was reached."""
+
+
+def _refuse_to_open(path: Any, flags: int) -> int:
+    raise _ArgumentsAreRightError
+
+
+def check(
+    file: Any, mode: Any, buffering: Any, encoding: Any, errors: Any, newline: Any, closefd: Any
+) -> str | bytes | int:
+    """The file as its path or its fd. Raises and warns as builtins.open does before it opens anything."""
+    path = file if isinstance(file, int) else os.fspath(file)
+    is_fd = isinstance(path, int)
+    try:
+        # Of an fd nothing but its sign would be checked, and it would be closed afterwards.
+        asked = "fd" if is_fd and path >= 0 else path
+        arguments = asked, mode, buffering, encoding, errors, newline, closefd or is_fd, _refuse_to_open
+        builtins.open(*arguments)  # noqa: SIM115
+    except _ArgumentsAreRightError:
+        pass
+    return int(path) if is_fd else path
+
+
+_codecs: dict[tuple[str, str | None, str | None], tuple[str, str]] = {}
+
+
+def text_codec(encoding: str | None, errors: str | None, newline: str | None) -> tuple[str, str]:
+    """The names that a text file has for its encoding and its treatment of errors.
+
+    Raises what io.TextIOWrapper does for those that there are not, and for a newline that is none.
+    """
+    if encoding is None:
+        encoding = "utf-8" if sys.flags.utf8_mode else locale.getencoding()
+    key = encoding, errors, newline
+    found = _codecs.get(key)
+    if found is None:
+        wrapper = io.TextIOWrapper(io.BytesIO(), encoding, errors, newline)
+        found = wrapper.encoding, wrapper.errors or "strict"
+        _codecs[key] = found
+    return found

@@ -1,0 +1,1 @@
+"""File objects: `ringloop.open` against builtins.open, on every loop under test."""

@@ -1,0 +1,143 @@
+"""What a file object does when it is cancelled, fails, is used by several tasks, or is forgotten."""
+
+import asyncio
+import os
+import select
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import ringloop
+
+
+async def cancelled(call: Any) -> None:
+    """Begins the call, and cancels it when it waits."""
+    task = asyncio.ensure_future(call)
+    for _ in range(5):
+        await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+@pytest.mark.parametrize("buffering", [0, -1])
+async def test_bytes_that_come_after_a_cancelled_read_go_to_the_next(buffering: int) -> None:
+    reader, writer = os.pipe()
+    async with ringloop.open(reader, "rb", buffering=buffering) as file:
+        await cancelled(file.read(4))
+        os.write(writer, b"abcd")
+        assert await file.read(4) == b"abcd"
+        os.close(writer)
+        assert await file.read(4) == b""
+
+
+async def test_what_a_cancelled_read_had_gathered_is_read_again() -> None:
+    reader, writer = os.pipe()
+    async with ringloop.open(reader, "rb") as file:
+        os.write(writer, b"abc")
+        task = asyncio.ensure_future(file.read(6))
+        while not task.done() and select_is_ready(reader):
+            await asyncio.sleep(0)
+        await cancelled(task)
+        os.write(writer, b"def")
+        assert await file.read(6) == b"abcdef"
+        os.close(writer)
+
+
+def select_is_ready(fd: int) -> bool:
+    return bool(select.select([fd], [], [], 0)[0])
+
+
+async def test_calls_are_done_in_their_order(tmp_path: Path) -> None:
+    async with ringloop.open(tmp_path / "file", "w+b", buffering=16) as file:
+        pieces = [b"%03d," % number for number in range(200)]
+        await asyncio.gather(*map(file.write, pieces))
+        await file.seek(0)
+        found = await asyncio.gather(*(file.read(4) for _ in pieces))
+        assert found == pieces
+
+
+async def test_a_cancelled_call_leaves_the_line() -> None:
+    reader, writer = os.pipe()
+    async with ringloop.open(reader, "rb", buffering=0) as file:
+        tasks = [asyncio.ensure_future(file.read(1)) for _ in range(3)]
+        await asyncio.sleep(0)
+        tasks[1].cancel()
+        os.write(writer, b"xy")
+        found = await asyncio.gather(*tasks, return_exceptions=True)
+        assert found[0] == b"x"
+        assert isinstance(found[1], asyncio.CancelledError)
+        assert found[2] == b"y"
+        os.close(writer)
+
+
+@pytest.mark.parametrize("mode", ["w", "wb"])
+async def test_a_failed_flush_keeps_the_bytes_and_close_tells(mode: str) -> None:
+    data: Any = "abc" if mode == "w" else b"abc"
+    file = await ringloop.open("/dev/full", mode)
+    assert await file.write(data) == 3
+    for _ in range(2):
+        with pytest.raises(OSError, match="No space left on device"):
+            await file.flush()
+        assert not file.closed
+    with pytest.raises(OSError, match="No space left on device"):
+        await file.close()
+    assert file.closed
+    await file.close()
+
+
+async def test_a_cancelled_write_tells_how_far_it_came() -> None:
+    """The pipe takes as much as it has room for, and the file knows what is left."""
+    reader, writer = os.pipe()
+    os.set_blocking(reader, False)
+    file = await ringloop.open(writer, "wb", buffering=1000)
+    assert await file.write(b"x" * 1000) == 1000
+    os.set_blocking(writer, False)
+    filled = 0
+    while True:
+        try:
+            filled += os.write(writer, b"-" * 4096)
+        except BlockingIOError:
+            break
+    os.set_blocking(writer, True)
+    await cancelled(file.flush())
+    assert os.read(reader, filled) == b"-" * filled
+    await file.flush()
+    await file.close()
+    assert os.read(reader, 5000) == b"x" * 1000
+    os.close(reader)
+
+
+@pytest.mark.parametrize(("mode", "buffering"), [("w", -1), ("wb", -1), ("wb", 0)])
+async def test_a_forgotten_file_warns_and_loses_nothing(tmp_path: Path, mode: str, buffering: int) -> None:
+    path = tmp_path / "file"
+    file = await ringloop.open(path, mode, buffering=buffering)
+    await file.write("abc" if mode == "w" else b"abc")
+    described = repr(file)
+    kept = [file]
+    del file
+    with pytest.warns(ResourceWarning) as caught:
+        kept.clear()
+    assert [str(one.message) for one in caught] == [f"unclosed file {described}"]
+    assert path.read_bytes() == b"abc"
+
+
+async def test_a_call_that_was_never_awaited_warns(tmp_path: Path) -> None:
+    async with ringloop.open(tmp_path / "file", "wb") as file:
+        with pytest.warns(RuntimeWarning, match="coroutine 'write' was never awaited"):
+            file.write(b"abc")
+
+
+async def test_a_lock_is_waited_for_and_can_be_given_up(tmp_path: Path) -> None:
+    async with (
+        ringloop.open(tmp_path / "file", "w") as first,
+        ringloop.open(tmp_path / "file", "w") as second,
+    ):
+        for where in ({}, {"start": 10, "length": 5}):
+            await first.lock(**where)
+            with pytest.raises(BlockingIOError):
+                await second.lock(wait=False, **where)
+            await first.unlock(**where)
+            await second.lock(wait=False, **where)
+            await second.unlock(**where)
