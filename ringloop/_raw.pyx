@@ -28,7 +28,7 @@ from ringloop._flight cimport (
     OPERATION_DONE, RL_OP_CLOSE, RL_OP_POLL_ADD, RL_OP_READ, RL_OP_WRITE, RL_SQE_ASYNC, Flight,
 )
 from ringloop._ops cimport (
-    CALL_OVER, CALL_WAITING, RL_WOULD_BLOCK, Call, rl_resident_close, rl_resident_forget,
+    CALL_OVER, RL_WOULD_BLOCK, Call, rl_resident_close, rl_resident_forget,
     rl_resident_identify, rl_resident_pread, rl_resident_pwrite, rl_statx,
 )
 
@@ -91,9 +91,7 @@ cdef class RawCall(Call):
         # Not the thread's own future: cancelled before it begins, that would never tell.
         thread.add_done_callback(self._thread_did)
         self.future = loop.create_future()
-        self.stage = CALL_WAITING
-        self.waiting = iter(self.future)
-        return next(self.waiting)
+        return self.wait()
 
     def _thread_did(self, thread):
         self.ended()
@@ -514,6 +512,8 @@ cdef class RawFile(Layer):
         call.file = self
         call.kept = target
         call.for_entry("read", RL_OP_READ, self.fd)
+        # What waits for a peer does not take the place of what ends by itself.
+        call.bounded = self.regular
         call.request.entry.sqe.address = <uint64_t> (PyBytes_AS_STRING(target) + start)
         call.request.entry.sqe.length = <uint32_t> min(length, PIECE_BYTES)
         call.request.entry.sqe.offset = <uint64_t> offset
@@ -525,6 +525,7 @@ cdef class RawFile(Layer):
         call.told = told
         call.moves = offset < 0
         call.for_entry("write", RL_OP_WRITE, self.fd)
+        call.bounded = self.regular
         if type(data) is bytes:
             call.kept = data
             call.request.entry.sqe.address = <uint64_t> (PyBytes_AS_STRING(data) + start)
@@ -664,10 +665,17 @@ cdef class RawFile(Layer):
         return await lines_of(self, size_of(hint))
 
     async def _slow_write(self, data, _):
-        if type(data) is bytes:
-            return await self._push(data, 0, len(data))
         with memoryview(data) as view:
-            return await self._push(view, 0, view.nbytes)
+            length = view.nbytes
+            kept = data if type(data) is bytes else view
+            done = await self._push(kept, 0, length)
+            while self.regular and done < length:
+                try:
+                    done += await self._push(kept, done, length - done)
+                except OSError:
+                    # As one write() would say: so far it came.
+                    break
+            return done
 
     async def _slow_writelines(self, lines, _):
         for line in lines:

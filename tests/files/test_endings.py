@@ -1,6 +1,7 @@
 """What a file object does when it is cancelled, fails, is used by several tasks, or is forgotten."""
 
 import asyncio
+import contextlib
 import os
 import select
 from pathlib import Path
@@ -109,6 +110,28 @@ async def test_a_cancelled_write_tells_how_far_it_came() -> None:
     os.close(reader)
 
 
+@pytest.mark.parametrize("buffering", [0, -1])
+async def test_after_a_cancelled_write_the_position_is_how_far_it_came(
+    tmp_path: Path, buffering: int
+) -> None:
+    data = bytes(range(256)) * (1 << 17)
+    path = tmp_path / "file"
+    async with ringloop.open(path, "wb", buffering=buffering) as file:
+        task = asyncio.ensure_future(file.write(data))
+        while path.stat().st_size == 0:
+            await asyncio.sleep(0)
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+        position = await file.tell()
+        assert 0 < position <= len(data)
+        await file.flush()
+        assert path.stat().st_size == position
+        assert path.read_bytes() == data[:position]
+        await file.write(data[position:])
+    assert path.read_bytes() == data
+
+
 @pytest.mark.parametrize(("mode", "buffering"), [("w", -1), ("wb", -1), ("wb", 0)])
 async def test_a_forgotten_file_warns_and_loses_nothing(tmp_path: Path, mode: str, buffering: int) -> None:
     path = tmp_path / "file"
@@ -129,7 +152,7 @@ async def test_a_call_that_was_never_awaited_warns(tmp_path: Path) -> None:
             file.write(b"abc")
 
 
-async def test_a_lock_is_waited_for_and_can_be_given_up(tmp_path: Path) -> None:
+async def test_a_lock_keeps_others_out(tmp_path: Path) -> None:
     async with (
         ringloop.open(tmp_path / "file", "w") as first,
         ringloop.open(tmp_path / "file", "w") as second,
@@ -141,3 +164,21 @@ async def test_a_lock_is_waited_for_and_can_be_given_up(tmp_path: Path) -> None:
             await first.unlock(**where)
             await second.lock(wait=False, **where)
             await second.unlock(**where)
+
+
+@pytest.mark.parametrize("where", [{}, {"start": 10, "length": 5}], ids=["whole", "range"])
+async def test_a_lock_is_waited_for_and_can_be_given_up(tmp_path: Path, where: dict[str, int]) -> None:
+    async with (
+        ringloop.open(tmp_path / "file", "w") as first,
+        ringloop.open(tmp_path / "file", "w") as second,
+        ringloop.open(tmp_path / "file", "w") as third,
+    ):
+        await first.lock(**where)
+        await cancelled(second.lock(**where))
+        waits = asyncio.ensure_future(third.lock(**where))
+        await asyncio.sleep(0)
+        assert not waits.done()
+        await first.unlock(**where)
+        await waits
+        with pytest.raises(BlockingIOError):
+            await second.lock(wait=False, **where)
