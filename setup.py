@@ -70,6 +70,7 @@ LINKED_INTO = {
     "_request": RESIDENT,
     "_os_fds": ("streams", *RESIDENT),
     "_os_listing": ("listing",),
+    "_descriptor": RESIDENT,
     "_opening": RESIDENT,
     "_raw": RESIDENT,
 }

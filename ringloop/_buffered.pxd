@@ -3,7 +3,8 @@
 from libc.stdint cimport int64_t
 
 from ringloop._files cimport FileCall
-from ringloop._raw cimport Layer, RawFile
+from ringloop._descriptor cimport Layer
+from ringloop._raw cimport RawFile
 
 
 cdef class BufferedFile(Layer):

@@ -16,8 +16,9 @@ from ringloop._files cimport (
     FILE_READ, FILE_READ1, FILE_READINTO, FILE_READINTO1, FILE_READLINE, FILE_READLINES, FILE_SEEK, FILE_TELL,
     FILE_TRUNCATE, FILE_WRITE, FileCall, check_bytes, index, lock_writable, size_of, unsupported,
 )
+from ringloop._descriptor cimport PIECE_BYTES, STREAM_BYTES, Descriptor, Layer
 from ringloop._ops cimport RL_WOULD_BLOCK
-from ringloop._raw cimport PIECE_BYTES, STREAM_BYTES, Layer, RawFile
+from ringloop._raw cimport RawFile
 
 
 cdef extern from "<unistd.h>" nogil:
@@ -73,7 +74,7 @@ cdef class BufferedFile(Layer):
         """The file below."""
         return self.lowest()
 
-    cdef RawFile lowest(self):
+    cdef Descriptor lowest(self):
         if self.raw_file is None:
             raise ValueError("raw stream has been detached")
         return self.raw_file

@@ -1,66 +1,12 @@
-# The file at the bottom of every file object, and its system calls. See _raw.pyx.
+# The file at the bottom of every file object. See _raw.pyx.
 
-from libc.stdint cimport int64_t, uint32_t, uint64_t
-
-from ringloop._files cimport File, FileCall, Order
-from ringloop._ops cimport Call, rl_resident_file
+from ringloop._descriptor cimport Descriptor
 
 
-cdef enum:
-    PIECE_BYTES = 1 << 20          # no system call is asked for more
-    STREAM_BYTES = 65536           # asked for where nobody knows how much there is
-
-
-cdef class RawFile
-
-
-cdef class Layer(File):
-    cdef RawFile lowest(self)
-
-
-cdef class RawFile(Layer):
-    cdef readonly object name
-    cdef readonly bint closefd
-    cdef int fd                    # -1: closed
-    cdef bint reads
-    cdef bint writes
-    cdef bint appends
-    cdef bint creates
-    cdef bint regular              # its position is ours; of other files the kernel keeps it
-    cdef bint seeks
-    cdef bint exposed              # others know the fd: the kernel's position follows ours
-    cdef bint identified           # `known` is as good as it gets
-    cdef bint warned               # of not having been closed
-    cdef int64_t position
-    cdef uint32_t block_bytes
-    cdef rl_resident_file known
-    cdef bytes leftover            # came in for a read that was cancelled
-    cdef Order turns
-
-    cdef int64_t read_now(self, char *target, size_t length, int64_t offset) noexcept
-    cdef int64_t read_fully_now(self, char *target, size_t length, int64_t offset) except? -1
+cdef class RawFile(Descriptor):
     cdef object read_all_now(self, const char *head, Py_ssize_t head_bytes)
     cdef object read_to_now(self, object target)
     cdef object pread_now(self, object length, object offset)
-    cdef int64_t size_now(self) noexcept
-    cdef int locate(self) noexcept
-    cdef int move_to(self, int64_t position) noexcept
     cdef object seek_now(self, object offset, object whence)
     cdef object close_now(self)
     cdef object read_size_now(self, Py_ssize_t length)
-    cdef int put_back(self, list pieces) except -1
-    cdef int check_open(self) except -1
-    cdef int check_reads(self) except -1
-    cdef int check_writes(self) except -1
-    cdef object read_call(self, bytes target, Py_ssize_t start, Py_ssize_t length, int64_t offset)
-    cdef object write_call(self, object data, Py_ssize_t start, Py_ssize_t length, int64_t offset, File told)
-    cdef object raw_call(self, str name, long number, uint64_t one=?, uint64_t two=?)
-    cdef int warn_unclosed(self, object outermost) except -1
-    cdef int close_plainly(self) noexcept
-
-
-cdef class RawCall(Call):
-    cdef RawFile file
-
-    cdef int ended(self) except -1
-    cdef int settle(self) noexcept

@@ -1,269 +1,48 @@
-"""The file at the bottom of every file object: what open(…, buffering=0) returns, and its system calls.
-
-Position: of a regular file it is kept here, and every system call is told it, so that a read that nobody
-collects moves nothing. Once somebody else knows the fd, the kernel's own position follows. Files that are not
-regular have only the kernel's; what is read from them for a read that was cancelled is kept for the next.
-
-A close comes after the end of every system call on the fd.
-"""
+"""The file at the bottom of every file object: what open(…, buffering=0) returns."""
 
 import fcntl
 import os
-import struct
-import warnings
 
 cimport cython
-from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.buffer cimport PyBuffer_Release
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
-from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport memcpy
-from posix.unistd cimport close as close_fd
 
+from ringloop._descriptor cimport (
+    PIECE_BYTES, STREAM_BYTES, Descriptor, CloseCall, LockCall, lock_range, numbered_call,
+)
 from ringloop._files cimport (
     FILE_CLOSE, FILE_ENTER, FILE_EXIT, FILE_FLUSH, FILE_NEXT, FILE_PREAD, FILE_PWRITE, FILE_READ,
     FILE_READALL, FILE_READINTO, FILE_READLINE, FILE_READLINES, FILE_SEEK, FILE_TELL, FILE_TRUNCATE, FILE_WRITE,
-    File, FileCall, Order, check_bytes, index, lock_writable, size_of, unsupported,
+    FileCall, check_bytes, index, lock_writable, size_of,
 )
-from ringloop._flight cimport (
-    OPERATION_DONE, RL_OP_CLOSE, RL_OP_POLL_ADD, RL_OP_READ, RL_OP_WRITE, RL_SQE_ASYNC, Flight,
-)
-from ringloop._ops cimport (
-    CALL_OVER, RL_WOULD_BLOCK, Call, rl_resident_close, rl_resident_forget,
-    rl_resident_identify, rl_resident_pread, rl_resident_pwrite, rl_statx,
-)
+from ringloop._flight cimport RL_OP_CLOSE, RL_SQE_ASYNC
+from ringloop._ops cimport RL_WOULD_BLOCK, rl_resident_close, rl_resident_forget
 
 
 cdef extern from "<errno.h>" nogil:
-    enum: ECANCELED, EINVAL, ESPIPE
+    enum: EINVAL, ESPIPE
 
 cdef extern from "<fcntl.h>" nogil:
     enum: F_OFD_SETLK, F_OFD_SETLKW
 
-cdef extern from "<poll.h>" nogil:
-    enum: POLLIN, POLLOUT
-
 cdef extern from "<sys/file.h>" nogil:
     enum: LOCK_EX, LOCK_SH, LOCK_NB, LOCK_UN
-    int flock(int fd, int operation)
-
-cdef extern from "<sys/stat.h>" nogil:
-    struct c_stat "stat":
-        int64_t st_size
-    int fstat(int fd, c_stat *status)
 
 cdef extern from "<sys/syscall.h>" nogil:
     enum: SYS_fcntl, SYS_fdatasync, SYS_flock, SYS_fsync, SYS_ftruncate, SYS_lseek
 
 cdef extern from "<unistd.h>" nogil:
-    enum: SEEK_SET, SEEK_CUR, SEEK_END
-    int isatty(int fd)
-    int64_t lseek(int fd, int64_t offset, int whence)
+    enum: SEEK_CUR, SEEK_END
 
 # Beyond, the kernel knows whether a file on this file system can have such a position.
 cdef int64_t POSITION_CERTAIN_MAX = 1_099_511_627_776
 
 
-# --- system calls
-
-cdef class RawCall(Call):
-    """A system call on a file: known to it until it is over, also if nobody waits any more."""
-
-    cdef int start(self, Flight loop) except -1:
-        Call.start(self, loop)
-        self.file.turns.in_flight += 1
-        return 0
-
-    cdef int complete(self, int64_t result, uint32_t flags, object payload) except -1:
-        Call.complete(self, result, flags, payload)
-        if self.state == OPERATION_DONE:
-            self.ended()
-        return 0
-
-    cdef void discard(self, int64_t result, uint32_t flags) noexcept:
-        Call.discard(self, result, flags)
-        self.file.turns.in_flight -= 1
-        self.settle()
-
-    cdef object wait_in_a_thread(self, object loop):
-        self.choose_executor()
-        thread = loop.run_in_executor(None, self._execute)
-        self.file.turns.in_flight += 1
-        # Not the thread's own future: cancelled before it begins, that would never tell.
-        thread.add_done_callback(self._thread_did)
-        self.future = loop.create_future()
-        return self.wait()
-
-    def _thread_did(self, thread):
-        self.ended()
-        if self.stage != CALL_OVER and not self.future.done():
-            self.future.set_result(None)
-
-    cdef int ended(self) except -1:
-        self.settle()
-        return self.file.turns.ended()
-
-    cdef int settle(self) noexcept:
-        """Takes over what it achieved, whoever waits."""
-        return 0
-
-    cdef object value(self):
-        return self.outcome
-
-
 @cython.final
-cdef class RawRead(RawCall):
-    """Reads into the bytes object that it keeps."""
-
-    cdef int64_t at_once(self) except? -1:
-        cdef RawFile file = self.file
-        cdef rl_statx status
-        if file.regular and not file.identified and self.resident() != NULL:
-            file.identified = True
-            rl_resident_identify(self.resident(), file.fd, False, &file.known, &status)
-        return file.read_now(
-            <char *> self.request.entry.sqe.address, self.request.entry.sqe.length,
-            <int64_t> self.request.entry.sqe.offset)
-
-    cdef void give_back(self) noexcept:
-        cdef RawFile file = self.file
-        self.collected = True
-        if self.outcome > 0 and not file.regular:
-            came = PyBytes_FromStringAndSize(
-                <char *> self.request.entry.sqe.address, <Py_ssize_t> self.outcome)
-            file.leftover = came if file.leftover is None else file.leftover + came
-
-
-@cython.final
-cdef class RawWrite(RawCall):
-    """Writes from the memory that it keeps or has locked; tells `told` how much."""
-
-    cdef File told
-    cdef bint moves                # the file's position
-
-    cdef int64_t at_once(self) except? -1:
-        cdef int64_t count = RL_WOULD_BLOCK
-        if self.file.regular:
-            count = rl_resident_pwrite(
-                self.file.fd, &self.file.known, <void *> self.request.entry.sqe.address,
-                self.request.entry.sqe.length, <int64_t> self.request.entry.sqe.offset)
-        if count != RL_WOULD_BLOCK:
-            self.outcome = count
-            self.settle()
-        return count
-
-    cdef int settle(self) noexcept:
-        cdef RawFile file = self.file
-        if self.outcome > 0:
-            if self.moves and file.regular and file.appends:
-                file.position = lseek(file.fd, 0, SEEK_CUR)
-            elif self.moves and file.regular:
-                file.move_to(file.position + self.outcome)
-            if self.told is not None:
-                self.told.flushed(<Py_ssize_t> self.outcome)
-        return 0
-
-
-@cython.final
-cdef class RawClose(RawCall):
-    """Closes the fd, also if it is cancelled before it began."""
-
-    cdef int complete(self, int64_t result, uint32_t flags, object payload) except -1:
-        if result == -ECANCELED and self.loop.alive():
-            return self.loop.submit(self)
-        return RawCall.complete(self, result, flags, payload)
-
-    cdef void discard(self, int64_t result, uint32_t flags) noexcept:
-        if result == -ECANCELED:
-            close_fd(self.request.entry.sqe.fd)
-        RawCall.discard(self, result, flags)
-
-
-@cython.final
-cdef class RawLock(RawCall):
-    """Takes a lock, and gives it back if nobody waits for it any more."""
-
-    cdef void give_back(self) noexcept:
-        self.collected = True
-        if self.outcome == 0 and self.file.fd >= 0:
-            if self.by_flock():
-                flock(self.file.fd, LOCK_UN)
-            else:
-                unlock_range(self.file.fd, self.kept)
-
-    cdef bint by_flock(self) noexcept:
-        return self.request.call.number == SYS_flock
-
-
-cdef int unlock_range(int fd, bytes lock) noexcept:
-    _, _, start, length, _ = struct.unpack("hhqqi", lock)
-    fcntl.fcntl(fd, F_OFD_SETLK, lock_range(fcntl.F_UNLCK, start, length))
-    return 0
-
-
-cdef bytes lock_range(int kind, int64_t start, int64_t length):
-    """A struct flock."""
-    return struct.pack("hhqqi", kind, 0, start, length, 0)
-
-
-# --- files
-
-cdef class Layer(File):
-    """A file object: raw, or upon another."""
-
-    cdef RawFile lowest(self):
-        """The raw file; ValueError if it was detached."""
-        raise NotImplementedError
-
-    cdef Order order(self):
-        return self.lowest().turns
-
-    def fileno(self):
-        """The file descriptor. From now on its own position follows that of this object."""
-        cdef RawFile raw = self.lowest()
-        raw.check_open()
-        if not raw.exposed:
-            raw.exposed = True
-            if raw.regular:
-                raw.move_to(raw.position)
-        return raw.fd
-
-    def isatty(self):
-        """Whether it is a terminal."""
-        cdef RawFile raw = self.lowest()
-        raw.check_open()
-        return not raw.regular and isatty(raw.fd) == 1
-
-    def readable(self):
-        """Whether it was opened for reading."""
-        cdef RawFile raw = self.lowest()
-        raw.check_open()
-        return raw.reads
-
-    def writable(self):
-        """Whether it was opened for writing."""
-        cdef RawFile raw = self.lowest()
-        raw.check_open()
-        return raw.writes
-
-    def seekable(self):
-        """Whether it has a position: pipes and terminals have none."""
-        cdef RawFile raw = self.lowest()
-        raw.check_open()
-        return raw.seeks
-
-    @property
-    def closed(self):
-        """Whether it is closed."""
-        return self.lowest().fd < 0
-
-
-@cython.final
-cdef class RawFile(Layer):
+cdef class RawFile(Descriptor):
     """A file without a buffer: every call is a system call."""
-
-    def __cinit__(self):
-        self.fd = -1
-        self.turns = Order()
 
     def __del__(self):
         if self.fd >= 0:
@@ -275,79 +54,8 @@ cdef class RawFile(Layer):
             return "<ringloop.RawFile [closed]>"
         return f"<ringloop.RawFile name={self.name!r} mode={self.mode!r} closefd={bool(self.closefd)}>"
 
-    @property
-    def mode(self):
-        """As io.FileIO's: 'rb', 'rb+', 'wb', 'ab', 'ab+', 'xb' or 'xb+'."""
-        if self.creates:
-            return "xb+" if self.reads else "xb"
-        if self.appends:
-            return "ab+" if self.reads else "ab"
-        if self.reads:
-            return "rb+" if self.writes else "rb"
-        return "wb"
-
-    cdef RawFile lowest(self):
-        return self
-
-    cdef int warn_unclosed(self, object outermost) except -1:
-        if self.closefd and not self.warned:
-            self.warned = True
-            warnings.warn(f"unclosed file {outermost!r}", ResourceWarning, stacklevel=2, source=outermost)
-        return 0
-
-    cdef int close_plainly(self) noexcept:
-        """At the object's end, when nobody can wait."""
-        rl_resident_forget(&self.known)
-        if self.closefd:
-            close_fd(self.fd)
-        self.fd = -1
-        return 0
-
-    cdef int check_open(self) except -1:
-        if self.fd < 0:
-            raise ValueError("I/O operation on closed file")
-        return 0
-
-    cdef int check_reads(self) except -1:
-        self.check_open()
-        if not self.reads:
-            raise unsupported("File not open for reading")
-        return 0
-
-    cdef int check_writes(self) except -1:
-        self.check_open()
-        if not self.writes:
-            raise unsupported("File not open for writing")
-        return 0
 
     # --- what takes no waiting
-
-    cdef int64_t read_now(self, char *target, size_t length, int64_t offset) noexcept:
-        """Bytes, 0 at the end, -errno, or RL_WOULD_BLOCK. May be short."""
-        return rl_resident_pread(self.fd, &self.known, target, length, offset) if self.regular \
-            else RL_WOULD_BLOCK
-
-    cdef int64_t read_fully_now(self, char *target, size_t length, int64_t offset) except? -1:
-        """As many as there are up to `length`, or RL_WOULD_BLOCK; errors too are for the waiting call."""
-        cdef size_t done = 0
-        cdef int64_t count
-        if length > PIECE_BYTES:
-            return RL_WOULD_BLOCK
-        while done < length:
-            count = self.read_now(target + done, length - done, offset + <int64_t> done)
-            if count < 0:
-                return RL_WOULD_BLOCK
-            if count == 0:
-                break
-            done += <size_t> count
-        return <int64_t> done
-
-    cdef int64_t size_now(self) noexcept:
-        """The file's size, or RL_WOULD_BLOCK."""
-        cdef c_stat status
-        if self.known.kind == 0 or fstat(self.fd, &status) < 0:
-            return RL_WOULD_BLOCK
-        return status.st_size
 
     cdef object read_all_now(self, const char *head, Py_ssize_t head_bytes):
         """`head` and the rest of the file."""
@@ -413,18 +121,6 @@ cdef class RawFile(Layer):
         if count == RL_WOULD_BLOCK:
             return NotImplemented
         return data if count == wanted else data[:count]
-
-    cdef int locate(self) noexcept:
-        """Of a regular file: learns the position if others could have moved it."""
-        if self.exposed and self.regular:
-            self.position = lseek(self.fd, 0, SEEK_CUR)
-        return 0
-
-    cdef int move_to(self, int64_t position) noexcept:
-        self.position = position
-        if self.exposed and self.regular:
-            lseek(self.fd, position, SEEK_SET)
-        return 0
 
     cdef object seek_now(self, object offset, object whence):
         cdef int64_t target = index(offset)
@@ -505,85 +201,6 @@ cdef class RawFile(Layer):
             self.check_open()
         return NotImplemented
 
-    # --- system calls
-
-    cdef object read_call(self, bytes target, Py_ssize_t start, Py_ssize_t length, int64_t offset):
-        cdef RawRead call = RawRead.__new__(RawRead)
-        call.file = self
-        call.kept = target
-        call.for_entry("read", RL_OP_READ, self.fd)
-        # What waits for a peer does not take the place of what ends by itself.
-        call.bounded = self.regular
-        call.request.entry.sqe.address = <uint64_t> (PyBytes_AS_STRING(target) + start)
-        call.request.entry.sqe.length = <uint32_t> min(length, PIECE_BYTES)
-        call.request.entry.sqe.offset = <uint64_t> offset
-        return call
-
-    cdef object write_call(self, object data, Py_ssize_t start, Py_ssize_t length, int64_t offset, File told):
-        cdef RawWrite call = RawWrite.__new__(RawWrite)
-        call.file = self
-        call.told = told
-        call.moves = offset < 0
-        call.for_entry("write", RL_OP_WRITE, self.fd)
-        call.bounded = self.regular
-        if type(data) is bytes:
-            call.kept = data
-            call.request.entry.sqe.address = <uint64_t> (PyBytes_AS_STRING(data) + start)
-        else:
-            PyObject_GetBuffer(data, &call.view, PyBUF_SIMPLE)
-            call.lent = True
-            call.request.entry.sqe.address = <uint64_t> (<char *> call.view.buf + start)
-        if offset < 0 and self.regular and not self.appends:
-            offset = self.position
-        call.request.entry.sqe.length = <uint32_t> min(length, PIECE_BYTES)
-        call.request.entry.sqe.offset = <uint64_t> offset
-        return call
-
-    cdef object raw_call(self, str name, long number, uint64_t one=0, uint64_t two=0):
-        """A system call on the fd that a worker executes."""
-        return numbered_call(RawCall.__new__(RawCall), self, name, number, one, two)
-
-    async def _pull(self, target, start, length, offset=-1):
-        """Reads once, at the position if there is no offset; how many bytes came into `target`."""
-        cdef int64_t count
-        if offset < 0 and self.leftover is not None:
-            count = min(<Py_ssize_t> length, len(self.leftover))
-            memcpy(PyBytes_AS_STRING(target) + <Py_ssize_t> start, PyBytes_AS_STRING(self.leftover), count)
-            self.leftover = self.leftover[count:] or None
-            return count
-        at_position = offset < 0
-        if at_position and self.regular:
-            self.locate()
-            offset = self.position
-        count = -1
-        while count < 0:
-            try:
-                count = await self.read_call(target, start, length, offset)
-            except BlockingIOError:
-                await self._until_ready(POLLIN)
-        if at_position:
-            self.move_to(self.position + count)
-        return count
-
-    async def _push(self, data, start, length, told=None, offset=-1):
-        """Writes once; how many bytes. A write that was cancelled tells `told` all the same."""
-        if offset < 0:
-            self.locate()
-        while True:
-            try:
-                return await self.write_call(data, start, length, offset, told)
-            except BlockingIOError:
-                await self._until_ready(POLLOUT)
-
-    async def _until_ready(self, events):
-        """For pipes and such that somebody set to O_NONBLOCK: the ring then does not wait either."""
-        cdef RawCall call = RawCall.__new__(RawCall)
-        call.file = self
-        call.for_entry("poll", RL_OP_POLL_ADD, self.fd)
-        call.bounded = False
-        call.request.entry.sqe.op_flags = <uint32_t> <int> events
-        await call
-
     # --- the calls that wait
 
     async def _slow_read(self, size, _):
@@ -615,15 +232,6 @@ cdef class RawFile(Layer):
         except BaseException:
             self.put_back(pieces)
             raise
-
-    cdef int put_back(self, list pieces) except -1:
-        """Undoes the part of a read that was done before the rest failed or was cancelled."""
-        data = b"".join(pieces)
-        if self.regular:
-            self.move_to(self.position - len(data))
-        else:
-            self.leftover = (data + (self.leftover or b"")) or None
-        return 0
 
     async def _slow_readinto(self, target, _):
         with memoryview(target).cast("B") as view:
@@ -700,10 +308,10 @@ cdef class RawFile(Layer):
         return size
 
     async def _slow_close(self, _, __):
-        cdef RawClose call
+        cdef CloseCall call
         if self.fd < 0:
             return
-        call = RawClose.__new__(RawClose)
+        call = CloseCall.__new__(CloseCall)
         call.file = self
         call.for_entry("close", RL_OP_CLOSE, self.fd)
         # Never queued behind others, as it is not given up; and a ring would close on the loop's thread.
@@ -745,7 +353,7 @@ cdef class RawFile(Layer):
         await self.raw_call("fdatasync", SYS_fdatasync)
 
     async def _slow_lock(self, how, where):
-        cdef RawLock call = RawLock.__new__(RawLock)
+        cdef LockCall call = LockCall.__new__(LockCall)
         shared, wait = how
         if where is None:
             numbered_call(call, self, "flock", SYS_flock,
@@ -774,15 +382,6 @@ cdef class RawFile(Layer):
     def readinto(self, buffer, /):
         """Fills `buffer`, as far as one read does; how many bytes."""
         return self.call(FILE_READINTO, buffer)
-
-
-cdef object numbered_call(RawCall call, RawFile file, str name, long number, uint64_t one, uint64_t two):
-    call.file = file
-    call.for_number(name, number)
-    call.request.call.arguments[0] = <uint64_t> file.fd
-    call.request.call.arguments[1] = one
-    call.request.call.arguments[2] = two
-    return call
 
 
 async def lines_of(file, Py_ssize_t hint):

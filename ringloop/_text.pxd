@@ -2,7 +2,7 @@
 
 from ringloop._buffered cimport BufferedFile
 from ringloop._files cimport FileCall
-from ringloop._raw cimport Layer
+from ringloop._descriptor cimport Layer
 
 
 cdef class TextFile(Layer):

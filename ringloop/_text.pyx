@@ -19,7 +19,7 @@ from ringloop._files cimport (
     FILE_READLINE, FILE_READLINES, FILE_SEEK, FILE_TELL, FILE_TRUNCATE, FILE_WRITE, FileCall,
     index, size_of, unsupported,
 )
-from ringloop._raw cimport Layer, RawFile
+from ringloop._descriptor cimport Descriptor, Layer
 
 
 cdef enum:
@@ -89,7 +89,7 @@ cdef class TextFile(Layer):
         """The line endings that were seen so far: None, one, or a tuple."""
         return getattr(self.decoder, "newlines", None)
 
-    cdef RawFile lowest(self):
+    cdef Descriptor lowest(self):
         if self.below is None:
             raise ValueError("underlying buffer has been detached")
         return self.below.lowest()
