@@ -24,7 +24,7 @@ from ringloop._flight cimport (
 )
 from ringloop._ops cimport (
     CALL_OVER, RL_WOULD_BLOCK, Call, rl_resident_forget, rl_resident_identify, rl_resident_pread,
-    rl_resident_pwrite, rl_statx,
+    rl_resident_pwrite, rl_statx, tell_of_threads,
 )
 
 
@@ -77,6 +77,7 @@ cdef class FileSystemCall(Call):
         self.settle()
 
     cdef object wait_in_a_thread(self, object loop):
+        tell_of_threads(loop)
         self.choose_executor()
         thread = loop.run_in_executor(None, self._execute)
         self.file.turns.in_flight += 1

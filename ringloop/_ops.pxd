@@ -110,3 +110,6 @@ cdef class Call(Operation):
     cdef int abandon(self) except -1
     cdef int unlock(self) except -1
     cdef object error(self)
+
+
+cdef int tell_of_threads(object loop) except -1

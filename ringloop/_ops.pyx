@@ -11,6 +11,7 @@ Memory: a call holds what its request points into until its completion; the call
 """
 
 import asyncio
+import logging
 import os
 import warnings
 
@@ -39,6 +40,8 @@ cdef extern from "Python.h":
 
 cdef object Future = asyncio.Future
 cdef object get_running_loop = asyncio._get_running_loop
+cdef object logger = logging.getLogger("ringloop")
+cdef set foreign_kinds = set()     # types of loops whose threads were used
 
 
 class LentFuture(asyncio.Future):
@@ -248,6 +251,7 @@ cdef class Call(Operation):
     # --- under another loop than ringloop's
 
     cdef object wait_in_a_thread(self, object loop):
+        tell_of_threads(loop)
         self.choose_executor()
         self.future = loop.run_in_executor(None, self._execute)
         return self.wait()
@@ -340,6 +344,16 @@ cdef class Call(Operation):
         if self.path is not None:
             return OSError(code, text, self.path)
         return OSError(code, text)
+
+
+cdef int tell_of_threads(object loop) except -1:
+    """One line for each kind of loop that has no operations, when its threads are first used."""
+    kind = type(loop)
+    if kind not in foreign_kinds:
+        foreign_kinds.add(kind)
+        logger.debug("system calls that may block run in threads of the executor: the running loop is %s.%s, "
+                     "not ringloop's", kind.__module__, kind.__qualname__)
+    return 0
 
 
 cdef int send(PyObject *self, PyObject *value, PyObject **result) except -1:

@@ -14,8 +14,8 @@ from ringloop._descriptor cimport (
 )
 from ringloop._files cimport (
     FILE_CLOSE, FILE_ENTER, FILE_EXIT, FILE_FLUSH, FILE_NEXT, FILE_PREAD, FILE_PWRITE, FILE_READ,
-    FILE_READALL, FILE_READINTO, FILE_READLINE, FILE_READLINES, FILE_SEEK, FILE_TELL, FILE_TRUNCATE, FILE_WRITE,
-    FileCall, check_bytes, index, lock_writable, size_of,
+    FILE_READALL, FILE_READINTO, FILE_READLINE, FILE_READLINES, FILE_SEEK, FILE_TELL, FILE_TRUNCATE,
+    FILE_WRITE, FileCall, check_bytes, index, lock_writable, size_of,
 )
 from ringloop._flight cimport RL_OP_CLOSE, RL_SQE_ASYNC
 from ringloop._ops cimport RL_WOULD_BLOCK, rl_resident_close, rl_resident_forget

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import inspect
+import logging
 import os
 import time
 from collections.abc import Callable
@@ -183,3 +184,21 @@ def test_auditing_hooks_are_told_what_they_are_told_of_os(
         loop.close()
         assert told == expected, [pair for pair in zip(told, expected) if pair[0] != pair[1]]
     """)
+
+
+class OtherLoop(asyncio.SelectorEventLoop):
+    """A kind of loop that no test has used before."""
+
+
+def test_the_use_of_threads_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, "ringloop")
+
+    async def main() -> None:
+        for _ in range(2):
+            await ringloop.os.stat("/")
+
+    with asyncio.Runner(loop_factory=OtherLoop) as runner:
+        runner.run(main())
+    told = [record for record in caplog.records if record.name == "ringloop"]
+    assert [record.levelname for record in told] == ["DEBUG"]
+    assert "test_calls.OtherLoop" in told[0].getMessage()
