@@ -54,7 +54,6 @@ cdef class RawFile(Descriptor):
             return "<ringloop.RawFile [closed]>"
         return f"<ringloop.RawFile name={self.name!r} mode={self.mode!r} closefd={bool(self.closefd)}>"
 
-
     # --- what takes no waiting
 
     cdef object read_all_now(self, const char *head, Py_ssize_t head_bytes):
