@@ -68,7 +68,7 @@ LINKED_INTO = {
     "_ops": ("execute", *RESIDENT),
     "_os": RESIDENT,
     "_request": RESIDENT,
-    "_os_fds": ("streams", *RESIDENT),
+    "_os_fds": ("prefetch", "streams", *RESIDENT),
     "_os_listing": ("listing",),
     "_descriptor": RESIDENT,
     "_opening": RESIDENT,

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from ringloop.operations import Capability as Capability
     from ringloop.operations import capabilities as capabilities
     from ringloop.policy import EventLoopPolicy as EventLoopPolicy
+    from ringloop.priorities import io_priority as io_priority
+    from ringloop.priorities import prefetch as prefetch
     from ringloop.submission import Operation as Operation
     from ringloop.submission import submit as submit
     from ringloop.submission import syscall as syscall
@@ -32,7 +34,7 @@ __version__ = "0.1.0"
 
 __all__ = ["Loop", "RingUnavailableError", "__version__", "install", "new_event_loop", "run"]
 __all__ += ["Batch", "Capability", "Chain", "Operation"]
-__all__ += ["batch", "capabilities", "chain", "open", "submit", "syscall"]
+__all__ += ["batch", "capabilities", "chain", "io_priority", "open", "prefetch", "submit", "syscall"]
 if HAS_POLICIES:
     __all__ += ["EventLoopPolicy"]
 
@@ -46,7 +48,9 @@ _OPERATIONS = {
     "batch": "_batch",
     "capabilities": "operations",
     "chain": "chains",
+    "io_priority": "priorities",
     "open": "_opening",
+    "prefetch": "priorities",
     "submit": "submission",
     "syscall": "submission",
 }

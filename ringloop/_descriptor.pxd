@@ -1,6 +1,6 @@
 # An open file, and the system calls on it. See _descriptor.pyx.
 
-from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
 
 from ringloop._files cimport File, Order
 from ringloop._ops cimport Call, rl_resident_file
@@ -31,6 +31,7 @@ cdef class Descriptor(Layer):
     cdef bint exposed              # others know the fd: the kernel's position follows ours
     cdef bint identified           # `known` is as good as it gets
     cdef bint warned               # of not having been closed
+    cdef uint16_t priority         # of its I/O; 0: the context's
     cdef int64_t position
     cdef uint32_t block_bytes
     cdef rl_resident_file known

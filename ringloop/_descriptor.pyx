@@ -22,6 +22,8 @@ from ringloop._files cimport File, Order, unsupported
 from ringloop._flight cimport (
     OPERATION_DONE, RL_OP_POLL_ADD, RL_OP_READ, RL_OP_WRITE, Flight,
 )
+from ringloop.priorities import pair_of, priority_of
+
 from ringloop._ops cimport (
     CALL_OVER, RL_WOULD_BLOCK, Call, rl_resident_forget, rl_resident_identify, rl_resident_pread,
     rl_resident_pwrite, rl_statx, tell_of_threads,
@@ -61,6 +63,7 @@ cdef class FileSystemCall(Call):
     """A system call on a file: known to it until it is over, also if nobody waits any more."""
 
     cdef int start(self, Flight loop) except -1:
+        self.request.work.priority = self.file.priority
         Call.start(self, loop)
         self.file.turns.in_flight += 1
         return 0
@@ -78,6 +81,8 @@ cdef class FileSystemCall(Call):
 
     cdef object wait_in_a_thread(self, object loop):
         tell_of_threads(loop)
+        self.request.work.priority = self.file.priority
+        self.take_priority()
         self.choose_executor()
         thread = loop.run_in_executor(None, self._execute)
         self.file.turns.in_flight += 1
@@ -243,6 +248,18 @@ cdef class Layer(File):
         cdef Descriptor raw = self.lowest()
         raw.check_open()
         return raw.seeks
+
+    @property
+    def io_priority(self):
+        """The class and the level of its reads and writes; None: those of the context that makes them.
+
+        May be set at any time, for what begins later: to None, or to a pair that ringloop.io_priority takes.
+        """
+        return pair_of(self.lowest().priority)
+
+    @io_priority.setter
+    def io_priority(self, value):
+        self.lowest().priority = 0 if value is None else priority_of(*value)
 
     @property
     def closed(self):

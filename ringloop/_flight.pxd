@@ -94,6 +94,7 @@ cdef extern from "workers.h" nogil:
         int64_t (*execute)(rl_work *work) noexcept nogil
         void *owner
         bint interruptible
+        uint16_t priority
         int64_t result
         rl_work *next
     ctypedef struct rl_workers

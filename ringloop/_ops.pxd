@@ -17,6 +17,9 @@ cdef extern from "execute.h" nogil:
     int64_t rl_execute_sqe_work(rl_work *work)
     bint rl_execute_interruptible(uint8_t opcode)
 
+cdef extern from "priority.h" nogil:
+    int64_t rl_execute_with_priority(rl_work *work)
+
 cdef extern from "resident.h" nogil:
     enum: RL_WOULD_BLOCK
     ctypedef struct rl_statx_time "struct rl_statx_time":
@@ -105,6 +108,7 @@ cdef class Call(Operation):
     cdef object finish(self)
     cdef object wait(self)
     cdef object wait_in_a_thread(self, object loop)
+    cdef int take_priority(self) except -1
     cdef int choose_executor(self) noexcept
     cdef int start(self, Flight loop) except -1
     cdef int abandon(self) except -1

@@ -11,6 +11,7 @@ Memory: a call holds what its request points into until its completion; the call
 """
 
 import asyncio
+import contextvars
 import logging
 import os
 import warnings
@@ -23,7 +24,8 @@ from libc.string cimport memset
 
 from ringloop._core cimport LoopCore
 from ringloop._flight cimport (
-    OPERATION_QUEUED, OPERATION_SUBMITTED, Flight, Operation, rl_sqe, rl_work,
+    OPERATION_QUEUED, OPERATION_SUBMITTED, RL_OP_READ, RL_OP_READV, RL_OP_WRITE, RL_OP_WRITEV, Flight,
+    Operation, rl_sqe, rl_work,
 )
 
 
@@ -41,6 +43,9 @@ cdef extern from "Python.h":
 cdef object Future = asyncio.Future
 cdef object get_running_loop = asyncio._get_running_loop
 cdef object logger = logging.getLogger("ringloop")
+#: The I/O priority of what a context starts, as ioprio_set(2) has it.
+priority = contextvars.ContextVar("ringloop.io_priority", default=0)
+cdef bint contexts_have_priorities = False
 cdef set foreign_kinds = set()     # types of loops whose threads were used
 
 
@@ -57,6 +62,17 @@ class LentFuture(asyncio.Future):
         (<Call> self._call).cancel_message = msg
         self._call.loop_cancel()
         return True
+
+
+def use_priorities():
+    """From now on calls look for their context's priority."""
+    global contexts_have_priorities
+    contexts_have_priorities = True
+
+
+cdef bint moves_file_data(int opcode) noexcept:
+    """Whether a ring takes a priority for it: of all others it refuses that."""
+    return opcode == RL_OP_READ or opcode == RL_OP_WRITE or opcode == RL_OP_READV or opcode == RL_OP_WRITEV
 
 
 cdef class Resident(Operation):
@@ -252,6 +268,7 @@ cdef class Call(Operation):
 
     cdef object wait_in_a_thread(self, object loop):
         tell_of_threads(loop)
+        self.take_priority()
         self.choose_executor()
         self.future = loop.run_in_executor(None, self._execute)
         return self.wait()
@@ -260,7 +277,7 @@ cdef class Call(Operation):
         cdef int64_t outcome = -EINTR
         while outcome == -EINTR and self.stage != CALL_OVER:
             with nogil:
-                outcome = self.request.work.execute(&self.request.work)
+                outcome = rl_execute_with_priority(&self.request.work)
         self.outcome = outcome
         self.executed = True
         if self.stage == CALL_OVER and not self.collected:
@@ -277,8 +294,18 @@ cdef class Call(Operation):
             self.request.work.interruptible = rl_execute_interruptible(self.request.entry.sqe.opcode)
         return 0
 
+    cdef int take_priority(self) except -1:
+        """The context's, if it has no other."""
+        if contexts_have_priorities and self.request.work.priority == 0:
+            self.request.work.priority = priority.get()
+        return 0
+
     cdef int start(self, Flight loop) except -1:
         self.loop = loop
+        self.take_priority()
+        if self.request.work.priority != 0 and not self.by_number and moves_file_data(
+                self.request.entry.sqe.opcode):
+            self.request.entry.sqe.ioprio = self.request.work.priority
         if self.by_number or self.needs_worker or not loop.driver.calls.has_opcode(
                 loop.driver, self.request.entry.sqe.opcode):
             self.choose_executor()

@@ -23,6 +23,7 @@ from posix.unistd cimport close as close_fd, lseek as seek
 from ringloop._flight cimport (
     RL_FSYNC_DATASYNC, RL_OP_CLOSE, RL_OP_FADVISE, RL_OP_FALLOCATE, RL_OP_FSYNC, RL_OP_FTRUNCATE,
     RL_OP_POLL_ADD, RL_OP_READ, RL_OP_READV, RL_OP_SPLICE, RL_OP_WRITE, RL_OP_WRITEV, RL_SQE_ASYNC,
+    rl_work,
 )
 from ringloop._ops cimport (
     RL_WOULD_BLOCK, Call, rl_resident_close, rl_resident_file, rl_resident_forget,
@@ -55,6 +56,9 @@ cdef extern from "<sys/uio.h>" nogil:
     ctypedef struct iovec "struct iovec":
         void *iov_base
         size_t iov_len
+
+cdef extern from "prefetch.h" nogil:
+    int64_t rl_prefetch_execute(rl_work *work)
 
 cdef extern from "streams.h" nogil:
     enum: RL_FILE_STORED, RL_FILE_STREAM
@@ -512,6 +516,28 @@ def posix_fallocate(fd, offset, length, /):
     call.for_entry("posix_fallocate", RL_OP_FALLOCATE, number)
     call.request.entry.sqe.offset = <uint64_t> from_offset
     call.request.entry.sqe.address = <uint64_t> length_bytes
+    return call
+
+
+cdef class PrefetchCall(Call):
+    cdef int choose_executor(self) noexcept:
+        self.request.work.execute = rl_prefetch_execute
+        return 0
+
+    cdef object value(self):
+        return self.outcome
+
+
+def prefetch_piece(fd, offset, length):
+    """Reads so much of a file into memory: how many bytes of it are there then."""
+    cdef PrefetchCall call = PrefetchCall.__new__(PrefetchCall)
+    cdef int number = PyObject_AsFileDescriptor(fd)
+    cdef int64_t from_offset = offset_argument(offset)
+    cdef int64_t length_bytes = offset_argument(length)
+    call.for_number("prefetch", 0)
+    call.request.call.arguments[0] = <uint64_t> number
+    call.request.call.arguments[1] = <uint64_t> from_offset
+    call.request.call.arguments[2] = <uint64_t> length_bytes
     return call
 
 

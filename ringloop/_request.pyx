@@ -20,8 +20,9 @@ from ringloop._flight cimport (
     RL_OP_CLOSE, RL_OP_MSG_RING, RL_OP_OPENAT, RL_OP_READ, RL_OP_RECVMSG, RL_OP_STATX, RL_SQE_ASYNC, rl_sqe,
 )
 from ringloop._ops cimport (
-    CALL_OVER, RL_WOULD_BLOCK, Call, rl_resident_close, rl_resident_file, rl_resident_forget,
-    rl_resident_identify, rl_resident_open, rl_resident_pread, rl_resident_pwrite, rl_resident_stat, rl_statx,
+    CALL_OVER, RL_WOULD_BLOCK, Call, rl_execute_with_priority, rl_resident_close, rl_resident_file,
+    rl_resident_forget, rl_resident_identify, rl_resident_open, rl_resident_pread, rl_resident_pwrite,
+    rl_resident_stat, rl_statx,
 )
 from ringloop._os cimport stat_result
 
@@ -460,6 +461,7 @@ cdef class Request(Call):
         if self.spec.opcode == RL_OP_MSG_RING:
             raise RuntimeError(f"{self.spec.name} is the ring's own: run it on ringloop's loop")
         self.owner = owner
+        self.take_priority()
         self.choose_executor()
         future = loop.run_in_executor(None, self.execute)
         future.add_done_callback(self.thread_done)
@@ -467,7 +469,7 @@ cdef class Request(Call):
     def execute(self):
         """The operation, on a thread."""
         with nogil:
-            self.outcome = self.request.work.execute(&self.request.work)
+            self.outcome = rl_execute_with_priority(&self.request.work)
 
     def thread_done(self, future):
         """The thread is done, on the loop's."""

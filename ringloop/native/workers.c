@@ -26,6 +26,7 @@
 #include <unistd.h>
 
 #include "ensure.h"
+#include "priority.h"
 #include "syscalls.h"
 #include "threads.h"
 
@@ -365,7 +366,7 @@ static void *work_until_idle(void *argument)
             struct choice next = choose_thread(pool);
             unlock(pool);
             summon(pool, next);
-            finish(worker, work, work->execute(work));
+            finish(worker, work, rl_execute_with_priority(work));
             lock(pool);
             pool->counters.running--;
         } else if (pool->closing) {

@@ -27,6 +27,7 @@ struct rl_work {
     int64_t (*execute)(rl_work *work); /* the result, or -errno; on a thread of the pool */
     void *owner;                       /* not looked at */
     bool interruptible;                /* a signal makes `execute` return -EINTR, with nothing done */
+    uint16_t priority;                 /* of its I/O, as ioprio_set(2) has it; 0: the process' */
 
     /* The caller's, once collected. */
     int64_t result; /* what `execute` returned, or -ECANCELED or -EAGAIN from the pool */
