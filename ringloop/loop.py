@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 from ringloop._accept import Streams
 from ringloop._core import LoopCore
 from ringloop.connecting import Connecting
+from ringloop.datagrams import Datagrams
 from ringloop.drivers import choose_driver
 from ringloop.serving import Serving
 from ringloop.signals import Signals
@@ -53,7 +54,7 @@ class NotYetBuilt:
         raise NotImplementedError("ringloop has no sendfile (sock_sendfile) yet")
 
 
-class Loop(NotYetBuilt, UnixSockets, Streams, Connecting, Serving, Signals, base_events.BaseEventLoop):
+class Loop(NotYetBuilt, UnixSockets, Streams, Connecting, Serving, Datagrams, Signals, base_events.BaseEventLoop):
     """An asyncio event loop on io_uring.
 
     `driver` is "io_uring", or None to take what the environment variable RINGLOOP_DRIVER names or what works.
@@ -139,4 +140,5 @@ class Loop(NotYetBuilt, UnixSockets, Streams, Connecting, Serving, Signals, base
             return
         base_events.BaseEventLoop.close(self)
         self._close_core()
+        self._inbox = None
         self._close_signals()
