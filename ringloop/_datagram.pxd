@@ -76,7 +76,7 @@ cdef class ReceiveReadiness(Operation):
 
 cdef class SendWhenRoom(Operation):
     cdef DatagramTransport transport
-    cdef bytes lent                    # in flight, with its address: the kernel waits for room at the receiver
+    cdef bytes lent                    # with its address: in flight, while the kernel waits for room
     cdef bytes lent_address
     cdef msghdr message
     cdef iovec part

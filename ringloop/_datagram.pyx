@@ -627,6 +627,9 @@ cdef class DatagramTransport:
             return
         if not self.queue and self.try_send(data, addr) != NO_ROOM:
             return
+        if self.connection_lost_count:
+            # No room, and no time to wait for it: the end is due.
+            return
         # What is queued must not change any more.
         data = bytes(data)
         self.queue.append((data, addr))

@@ -8,35 +8,35 @@ Mixed into `ringloop.Loop`. Resolving, binding, connecting and the wording of er
 import asyncio
 import collections
 import socket
+import types
 from asyncio import selector_events
-from collections.abc import Callable
 from typing import Any
 
 from ringloop._datagram import Inbox, make_transport
 
 
-class _Asked:
-    """Stands in for a transport, its loop and its full socket while asyncio's `sendto` shows what it does."""
-
-    def __init__(self) -> None:
-        self._address = None
-        self._conn_lost = 0
-        self._sock_fd = -1
-        self._extra = {"peername": ("127.0.0.1", 9)}
-        self._buffer: collections.deque[Any] = collections.deque()
-        self._buffer_size = 0
-        self._sock = self._loop = self
-
-    def send(self, data: bytes) -> None:
-        raise BlockingIOError
-
-    def __getattr__(self, name: str) -> Callable[..., None]:
-        return lambda *_: None
+def _refuse(data: bytes) -> None:
+    raise BlockingIOError
 
 
-def _ask_asyncio(data: bytes) -> _Asked:
-    """What asyncio's `sendto` did. It changed in maintenance releases: no version number tells."""
-    asked = _Asked()
+def _ask_asyncio(data: bytes) -> Any:
+    """What asyncio's `sendto` did on a full socket, as the state of the transport.
+
+    It changed in maintenance releases: no version number tells.
+    """
+    asked = types.SimpleNamespace(
+        _address=None,
+        _buffer=collections.deque(),
+        _buffer_size=0,
+        _conn_lost=0,
+        _extra={"peername": ("127.0.0.1", 9)},
+        _sock_fd=-1,
+        _sendto_ready=None,
+        _add_writer=lambda *_: None,
+        _maybe_pause_protocol=lambda: None,
+    )
+    asked._sock = types.SimpleNamespace(send=_refuse)
+    asked._loop = asked
     selector_events._SelectorDatagramTransport.sendto(asked, data)  # type: ignore[attr-defined]
     return asked
 

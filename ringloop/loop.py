@@ -54,7 +54,9 @@ class NotYetBuilt:
         raise NotImplementedError("ringloop has no sendfile (sock_sendfile) yet")
 
 
-class Loop(NotYetBuilt, UnixSockets, Streams, Connecting, Serving, Datagrams, Signals, base_events.BaseEventLoop):
+class Loop(
+    NotYetBuilt, UnixSockets, Streams, Connecting, Serving, Datagrams, Signals, base_events.BaseEventLoop
+):
     """An asyncio event loop on io_uring.
 
     `driver` is "io_uring", or None to take what the environment variable RINGLOOP_DRIVER names or what works.

@@ -10,6 +10,7 @@ Invariant: a file is removed only if it is still the one that the server's socke
 """
 
 import asyncio
+import contextlib
 import os
 import socket
 import sys
@@ -45,7 +46,7 @@ class UnixSockets(asyncio.BaseEventLoop):
         ssl_handshake_timeout: float | None = None,
         ssl_shutdown_timeout: float | None = None,
     ) -> tuple[asyncio.Transport, _P]:
-        """Connects to a Unix socket; returns the transport and the protocol, whose connection_made was called.
+        """Connects to a Unix socket; returns the transport and its protocol, whose connection_made was called.
 
         `path` is that of the socket's file, or an abstract name, which begins with a zero byte; `sock` is a
         connected Unix stream socket to use instead. Where the server's backlog is full, waits for room.
@@ -155,10 +156,8 @@ class UnixSockets(asyncio.BaseEventLoop):
         """Remembers which file is to be removed when the listening socket ends."""
         path = sock.getsockname()
         if path and path[0] not in (0, "\0"):
-            try:
+            with contextlib.suppress(FileNotFoundError):
                 self._unix_server_sockets[sock] = os.stat(path).st_ino
-            except FileNotFoundError:
-                pass
 
     def _stop_serving(self, sock: socket.socket) -> None:
         inode = self._unix_server_sockets.pop(sock, None)

@@ -1,4 +1,4 @@
-"""UDP echo by ``asyncio.DatagramProtocol``: ``datagram_received`` sends what it got back to where it came from."""
+"""UDP echo by ``asyncio.DatagramProtocol``: ``datagram_received`` sends back what it got."""
 
 from __future__ import annotations
 
