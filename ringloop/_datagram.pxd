@@ -1,6 +1,6 @@
 # Datagram transports: what the rooms above may use of them. See _datagram.pyx.
 
-from libc.stdint cimport int64_t, uint16_t, uint32_t
+from libc.stdint cimport uint16_t, uint32_t
 
 from ringloop._flight cimport Operation, rl_sqe
 from ringloop._sock cimport Sockets
@@ -76,13 +76,12 @@ cdef class ReceiveReadiness(Operation):
 
 cdef class SendWhenRoom(Operation):
     cdef DatagramTransport transport
-    cdef bytes lent                    # with its address: in flight, while the kernel waits for room
-    cdef bytes lent_address
-    cdef msghdr message
-    cdef iovec part
+    cdef int fd                        # whose readiness is waited for
+    cdef object probe                  # a socket of our own to ask; or None
 
     cdef int start(self) except -1
-    cdef int advance(self, int64_t result) except -1
+    cdef int connect_probe(self, object address) except -1
+    cdef int close_probe(self) except -1
 
 
 cdef class DatagramTransport:

@@ -12,6 +12,7 @@ after the last completion of what is in flight on it. Callbacks, their order, er
 
 import asyncio
 import os
+import socket
 import warnings
 from asyncio import constants, futures, trsock
 from asyncio.log import logger
@@ -19,15 +20,15 @@ from collections import deque
 
 cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.bytes cimport PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.errno cimport EAGAIN, EINTR, errno
-from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint16_t, uint32_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcmp, memcpy, memset, strlen
 
 from ringloop._callbacks cimport PyContext_CopyCurrent, PyContext_Enter, PyContext_Exit
 from ringloop._flight cimport (
-    RL_OP_POLL_ADD, RL_OP_SENDMSG, RL_POLL_MULTISHOT, RL_SQE_ASYNC, Operation, rl_sqe,
+    RL_OP_POLL_ADD, RL_POLL_MULTISHOT, Operation, rl_sqe,
 )
 from ringloop._sock cimport Sockets
 from ringloop._transfer cimport in_flight
@@ -335,51 +336,55 @@ cdef class ReceiveReadiness(Operation):
 
 @cython.final
 cdef class SendWhenRoom(Operation):
-    """Waits for room for the first datagram in the queue; at most one in flight.
+    """Waits for room for the first datagram in the queue: a poll, at most one in flight.
 
-    A poll, for room in the socket's own buffer. But a Unix socket that is not connected is always writable,
-    whoever's queue is full: there the kernel's send waits for room, in a thread of io_uring's.
+    A Unix socket that is not connected is always writable, however full the receiver's queue is. Another
+    socket that is connected to the receiver tells of room there. No send of the ring's waits in place of
+    that: Linux 6.18 repeats one that has to wait with the bytes taken off already, and an empty datagram
+    arrives.
     """
 
     def __cinit__(self, DatagramTransport transport):
         self.transport = transport
         self.loop = transport.loop
-        # Only the completion tells whether a datagram that was lent is gone.
-        self.settles = True
 
     cdef int start(self) except -1:
         cdef DatagramTransport transport = self.transport
         if in_flight(self) or not self.loop.alive():
             return 0
-        data, address = transport.queue[0]
-        if transport.family == AF_UNIX and not transport.connected and isinstance(address, (str, bytes)):
-            self.lent = data
-            self.lent_address = pack_unix_address(address)
-            self.part.iov_base = PyBytes_AS_STRING(self.lent)
-            self.part.iov_len = PyBytes_GET_SIZE(self.lent)
-            self.message.msg_iov = &self.part
-            self.message.msg_iovlen = 1
-            self.message.msg_name = PyBytes_AS_STRING(self.lent_address)
-            self.message.msg_namelen = PyBytes_GET_SIZE(self.lent_address)
+        self.fd = transport.fd
+        if transport.family == AF_UNIX and not transport.connected:
+            self.connect_probe(transport.queue[0][1])
         return self.loop.submit(self)
 
+    cdef int connect_probe(self, object address) except -1:
+        probe = socket.socket(AF_UNIX, self.transport.sock.type)
+        try:
+            probe.setblocking(False)
+            probe.connect(address)
+        except OSError:
+            # The receiver is gone, which the next attempt tells; or it talks to us alone, and there is
+            # nothing to do but to ask again and again, as asyncio does.
+            probe.close()
+            return 0
+        self.probe = probe
+        self.fd = probe.fileno()
+        return 0
+
+    cdef int close_probe(self) except -1:
+        probe, self.probe = self.probe, None
+        if probe is not None:
+            probe.close()
+        return 0
+
     cdef void prepare(self, rl_sqe *sqe) noexcept:
-        sqe.fd = self.transport.fd
-        if self.lent is None:
-            sqe.opcode = RL_OP_POLL_ADD
-            sqe.op_flags = POLLOUT
-            return
-        sqe.opcode = RL_OP_SENDMSG
-        sqe.flags = RL_SQE_ASYNC
-        sqe.address = <uint64_t> &self.message
-        sqe.length = 1
-        sqe.op_flags = MSG_NOSIGNAL
+        sqe.opcode = RL_OP_POLL_ADD
+        sqe.fd = self.fd
+        sqe.op_flags = POLLOUT
 
     cdef int complete(self, int64_t result, uint32_t flags, object payload) except -1:
         cdef DatagramTransport transport = self.transport
-        cdef bint lent = self.lent is not None
-        self.lent = None
-        self.lent_address = None
+        self.close_probe()
         if transport is None:
             return 0
         if transport.connection_lost_count:
@@ -388,39 +393,14 @@ cdef class SendWhenRoom(Operation):
         context = transport.context
         PyContext_Enter(context)
         try:
-            if lent and result != -ECANCELED and result != -EINTR and result != -EAGAIN:
-                self.advance(result)
+            # Also after a poll that failed: the send tells better.
             transport.flush()
         finally:
             PyContext_Exit(context)
         return 0
 
-    cdef int advance(self, int64_t result) except -1:
-        """What the kernel did with the first of the queue."""
-        cdef DatagramTransport transport = self.transport
-        transport.drop_first()
-        if result < 0:
-            try:
-                transport.protocol.error_received(OSError(-result, os.strerror(-result)))
-            except (SystemExit, KeyboardInterrupt):
-                raise
-            except BaseException as exc:
-                transport.report(exc, "error_received")
-        return 0
-
     cdef object describe(self):
         return repr(self.transport)
-
-
-cdef bytes pack_unix_address(object address):
-    """A struct sockaddr_un; the socket module has taken the address before."""
-    cdef sockaddr_un packed
-    path = os.fsencode(address)
-    packed.sun_family = AF_UNIX
-    # A path ends with a zero byte, an abstract name with its last.
-    if path[:1] != b"\0":
-        path += b"\0"
-    return PyBytes_FromStringAndSize(<char *> &packed.sun_family, sizeof(unsigned short)) + path
 
 
 cdef class DatagramTransport:
@@ -549,6 +529,7 @@ cdef class DatagramTransport:
     cdef int close_fd(self) except -1:
         self.loop.release_fd(self.fd, self)
         self.fd = -1
+        self.send.close_probe()
         self.sock.close()
         return 0
 

@@ -46,7 +46,7 @@ class UnixSockets(asyncio.BaseEventLoop):
         ssl_handshake_timeout: float | None = None,
         ssl_shutdown_timeout: float | None = None,
     ) -> tuple[asyncio.Transport, _P]:
-        """Connects to a Unix socket; returns the transport and its protocol, whose connection_made was called.
+        """Connects to a Unix socket; returns transport and protocol, whose connection_made was called.
 
         `path` is that of the socket's file, or an abstract name, which begins with a zero byte; `sock` is a
         connected Unix stream socket to use instead. Where the server's backlog is full, waits for room.
