@@ -1,9 +1,8 @@
 """Datagram transports: one socket and its protocol, as asyncio's selector transport behaves.
 
 Receiving: one multishot poll tells of readiness, and one recvmmsg() takes up to BATCH_MAX datagrams, of any
-size, into memory that all of a loop's transports share. Measured against multishot recvmsg into provided
-buffers: one system call for many datagrams costs less than a completion and a header for each, and no buffer
-is ever too short. Sending: at once by sendto(); what finds no room is queued, in order, and one operation
+size, into memory that all of a loop's transports share. One system call serves many datagrams, and no buffer
+is too short for one, as those of a group for multishot recvmsg would be. Sending: at once by sendto(); what finds no room is queued, in order, and one operation
 waits for room. Addresses of families that are not known here are left to the socket module.
 
 Invariants: what was received is delivered in the kernel's order, or dropped by a close; the fd is closed
@@ -24,7 +23,7 @@ from cpython.bytes cimport PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.errno cimport EAGAIN, EINTR, errno
 from libc.stdint cimport int64_t, uint16_t, uint32_t
 from libc.stdlib cimport free, malloc
-from libc.string cimport memcmp, memcpy, memset, strlen
+from libc.string cimport memcmp, memcpy, strlen
 
 from ringloop._callbacks cimport PyContext_CopyCurrent, PyContext_Enter, PyContext_Exit
 from ringloop._flight cimport (
@@ -339,9 +338,8 @@ cdef class SendWhenRoom(Operation):
     """Waits for room for the first datagram in the queue: a poll, at most one in flight.
 
     A Unix socket that is not connected is always writable, however full the receiver's queue is. Another
-    socket that is connected to the receiver tells of room there. No send of the ring's waits in place of
-    that: Linux 6.18 repeats one that has to wait with the bytes taken off already, and an empty datagram
-    arrives.
+    socket that is connected to the receiver tells of room there. The ring's own send is no way to wait: one
+    that had to was seen to arrive empty (Linux 6.18).
     """
 
     def __cinit__(self, DatagramTransport transport):

@@ -26,7 +26,7 @@ _P = TypeVar("_P", bound=asyncio.BaseProtocol)
 _Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
 # Plain functions, which ask of their loop only what ours has.
-_asyncio_loop: Any = unix_events._UnixSelectorEventLoop  # type: ignore[attr-defined]
+_asyncio_loop: Any = unix_events._UnixSelectorEventLoop
 
 
 class UnixSockets(asyncio.BaseEventLoop):
