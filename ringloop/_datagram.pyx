@@ -2,8 +2,9 @@
 
 Receiving: one multishot poll tells of readiness, and one recvmmsg() takes up to BATCH_MAX datagrams, of any
 size, into memory that all of a loop's transports share. One system call serves many datagrams, and no buffer
-is too short for one, as those of a group for multishot recvmsg would be. Sending: at once by sendto(); what finds no room is queued, in order, and one operation
-waits for room. Addresses of families that are not known here are left to the socket module.
+is too short for one, as those of a group for multishot recvmsg would be. Sending: at once by sendto(); what
+finds no room is queued, in order, and one operation waits for room. Addresses of families that are not known
+here are left to the socket module.
 
 Invariants: what was received is delivered in the kernel's order, or dropped by a close; the fd is closed
 after the last completion of what is in flight on it. Callbacks, their order, errors and texts are asyncio's.
