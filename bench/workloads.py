@@ -48,6 +48,11 @@ TCP_WORKLOADS = (
     Workload("connect-100", "short TCP connections, 100 at once", None, "protocol", Load(100, "connect")),
 )
 
+UDP_WORKLOADS = (
+    Workload("udp-512", "UDP echo, 512 B x 100", 1.5, "datagram", Load(100, "datagram", 512)),
+    Workload("udp-512-1", "UDP echo, 512 B x 1", None, "datagram", Load(1, "datagram", 512)),
+)
+
 WEB_WORKLOADS = (
     Workload("aiohttp", "aiohttp hello x 100", 1.0, "aiohttp", Load(100, "http")),
     Workload("uvicorn", "uvicorn hello x 100", 1.0, "uvicorn", Load(100, "http")),
@@ -66,7 +71,7 @@ MICRO_WORKLOADS = (
     Workload("executor", "run_in_executor, one by one"),
 )
 
-WORKLOADS = TCP_WORKLOADS + WEB_WORKLOADS + MICRO_WORKLOADS
+WORKLOADS = TCP_WORKLOADS + UDP_WORKLOADS + WEB_WORKLOADS + MICRO_WORKLOADS
 
 # Not timed by requests: see bench/idle.py.
 IDLE = "idle"

@@ -403,7 +403,8 @@ cdef class Sockets(LoopCore):
                 sock.connect(address)
                 return
             except (BlockingIOError, InterruptedError):
-                pass
+                if sock.family == socket.AF_UNIX:
+                    return await self._connect_blocking(sock, address)
             await wait.begin(sock.fileno())
             error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
             if error != 0:

@@ -15,25 +15,15 @@ from typing import Any, NoReturn
 from ringloop._accept import Streams
 from ringloop._core import LoopCore
 from ringloop.connecting import Connecting
+from ringloop.datagrams import Datagrams
 from ringloop.drivers import choose_driver
 from ringloop.serving import Serving
 from ringloop.signals import Signals
+from ringloop.unix import UnixSockets
 
 
 class NotYetBuilt:
     """The parts of asyncio's interface that ringloop does not have yet. Each says so by name."""
-
-    async def create_datagram_endpoint(self, *args: Any, **kwargs: Any) -> NoReturn:
-        """Not built yet."""
-        raise NotImplementedError("ringloop has no datagram endpoints (create_datagram_endpoint) yet")
-
-    async def create_unix_connection(self, *args: Any, **kwargs: Any) -> NoReturn:
-        """Not built yet."""
-        raise NotImplementedError("ringloop has no Unix sockets (create_unix_connection) yet")
-
-    async def create_unix_server(self, *args: Any, **kwargs: Any) -> NoReturn:
-        """Not built yet."""
-        raise NotImplementedError("ringloop has no Unix sockets (create_unix_server) yet")
 
     async def connect_read_pipe(self, *args: Any, **kwargs: Any) -> NoReturn:
         """Not built yet."""
@@ -64,7 +54,9 @@ class NotYetBuilt:
         raise NotImplementedError("ringloop has no sendfile (sock_sendfile) yet")
 
 
-class Loop(NotYetBuilt, Streams, Connecting, Serving, Signals, base_events.BaseEventLoop):
+class Loop(
+    NotYetBuilt, UnixSockets, Streams, Connecting, Serving, Datagrams, Signals, base_events.BaseEventLoop
+):
     """An asyncio event loop on io_uring.
 
     `driver` is "io_uring", or None to take what the environment variable RINGLOOP_DRIVER names or what works.
@@ -78,6 +70,7 @@ class Loop(NotYetBuilt, Streams, Connecting, Serving, Signals, base_events.BaseE
         self.driver = choose_driver(driver)
         LoopCore.__init__(self)
         base_events.BaseEventLoop.__init__(self)
+        self._unix_server_sockets = {}
 
     def run_forever(self) -> None:
         """Runs until `stop` is called. At most one loop runs in a thread, and a loop in one thread."""
@@ -149,4 +142,5 @@ class Loop(NotYetBuilt, Streams, Connecting, Serving, Signals, base_events.BaseE
             return
         base_events.BaseEventLoop.close(self)
         self._close_core()
+        self._inbox = None
         self._close_signals()

@@ -64,15 +64,17 @@ static void spread_source(struct client *client, int fd)
  */
 static int open_socket(struct client *client, bool wait)
 {
-    int kind = SOCK_STREAM | SOCK_CLOEXEC | (wait ? 0 : SOCK_NONBLOCK);
+    int kind = (client->datagrams ? SOCK_DGRAM : SOCK_STREAM) | SOCK_CLOEXEC | (wait ? 0 : SOCK_NONBLOCK);
     int fd = socket(AF_INET, kind, 0);
     if (fd < 0)
         return -1;
     int on = 1;
     struct timeval patience = {.tv_sec = PATIENCE_SECONDS};
-    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-    /* BBR, where it is the default, paces by timers even on loopback: so does the server's side. */
-    setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, "reno", sizeof("reno") - 1);
+    if (!client->datagrams) {
+        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+        /* BBR, where it is the default, paces by timers even on loopback: so does the server's side. */
+        setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, "reno", sizeof("reno") - 1);
+    }
     if (wait)
         setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
     if (client->reconnect)
@@ -173,8 +175,9 @@ static void connection_fail(struct client *client, struct connection *connection
 static void connection_send(struct client *client, struct connection *connection)
 {
     while (connection->unsent) {
-        ssize_t sent = send(connection->fd, client->requests + connection->send_position,
-                            connection->unsent, MSG_NOSIGNAL | MSG_DONTWAIT);
+        size_t length = client->datagrams ? client->request_bytes : connection->unsent;
+        ssize_t sent = send(connection->fd, client->requests + connection->send_position, length,
+                            MSG_NOSIGNAL | MSG_DONTWAIT);
         if (sent < 0) {
             if (errno == EINTR)
                 continue;
@@ -287,8 +290,9 @@ static void connection_receive(struct client *client, struct connection *connect
         }
         if (client->answered != answered_before)
             after_answers(client, connection);
-        /* A short read emptied the socket: whatever comes later raises the edge again. */
-        if (connection->fd != fd || (size_t)received < sizeof(scratch))
+        /* A short read emptied the stream: whatever comes later raises the edge again. */
+        bool emptied = client->datagrams ? client->depth == 1 : (size_t)received < sizeof(scratch);
+        if (connection->fd != fd || emptied)
             return;
     }
 }

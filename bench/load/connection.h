@@ -45,6 +45,7 @@ struct connection {
 struct client {
     struct sockaddr_in address;
     bool http;          /* else echo: the response is the request */
+    bool datagrams;     /* UDP: each request is one. A lost one is an answer that never comes */
     bool reconnect;     /* a new connection for each request */
     uint32_t depth;
     size_t request_bytes;

@@ -151,7 +151,7 @@ static void report(const struct options *options, const struct window *window)
 
 static void usage(void)
 {
-    fputs("usage: load --port PORT [--host IPV4] [--mode echo|http|connect|http-short]\n"
+    fputs("usage: load --port PORT [--host IPV4] [--mode echo|datagram|http|connect|http-short]\n"
           "            [--connections N] [--size BYTES] [--depth N] [--path PATH]\n"
           "            [--warmup SECONDS] [--seconds SECONDS] [--pid PID] [--cpu CORE]\n"
           "connect and http-short make a new connection for each request.\n"
@@ -229,10 +229,11 @@ static void compose_requests(const struct options *options)
 static void prepare_client(const struct options *options)
 {
     bool echo = !strcmp(options->mode, "echo"), connect = !strcmp(options->mode, "connect");
+    client.datagrams = !strcmp(options->mode, "datagram");
     bool http = !strcmp(options->mode, "http"), http_short = !strcmp(options->mode, "http-short");
     client.http = http || http_short;
     client.reconnect = connect || http_short;
-    if ((!echo && !connect && !client.http) || (client.reconnect && options->depth != 1))
+    if ((!echo && !connect && !client.http && !client.datagrams) || (client.reconnect && options->depth != 1))
         usage();
     client.depth = (uint32_t)options->depth;
     client.address.sin_family = AF_INET;

@@ -14,7 +14,8 @@ from typing import Protocol
 
 from bench.loops import LoopName, factory_of
 
-SERVERS = ("protocol", "buffered", "streams", "sock", "aiohttp", "uvicorn")
+SERVERS = ("protocol", "buffered", "streams", "sock", "datagram", "aiohttp", "uvicorn")
+DATAGRAM_SERVERS = ("datagram",)  # on UDP; the others are on TCP
 
 BACKLOG = 1024  # a thousand clients may come at once
 

@@ -10,9 +10,20 @@ import socket
 from bench.children import settle_child
 from bench.loops import select_loop
 from bench.machine import allow_open_files
-from bench.servers import SERVERS, Serve
+from bench.servers import DATAGRAM_SERVERS, SERVERS, Serve
 
 OPEN_FILES = 4096
+
+
+def tcp_socket() -> socket.socket:
+    """A TCP socket as the servers want it."""
+    # asyncio sets TCP_NODELAY only on sockets whose protocol is said to be TCP; without it a response in two
+    # writes waits 40 ms for a delayed acknowledgement.
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    # Where BBR is the default, each send is paced by a timer, even on loopback: that would be measured, not
+    # the loop. What is accepted inherits this.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, b"reno")
+    return listener
 
 
 def main() -> None:
@@ -26,12 +37,8 @@ def main() -> None:
     allow_open_files(OPEN_FILES)
     loop = select_loop(arguments.loop)
     serve: Serve = importlib.import_module(f"bench.servers.{arguments.server}_server").serve
-    # asyncio sets TCP_NODELAY only on sockets whose protocol is said to be TCP; without it a response in two
-    # writes waits 40 ms for a delayed acknowledgement.
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    # Where BBR is the default, each send is paced by a timer, even on loopback: that would be measured, not
-    # the loop. What is accepted inherits this.
-    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, b"reno")
+    datagrams = arguments.server in DATAGRAM_SERVERS
+    listener = socket.socket(socket.AF_INET, socket.SOCK_DGRAM) if datagrams else tcp_socket()
     listener.bind(("127.0.0.1", 0))
     port: int = listener.getsockname()[1]
     serve(loop, listener, lambda: print(json.dumps({"port": port}), flush=True))
