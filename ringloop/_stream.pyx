@@ -69,6 +69,8 @@ cdef int CONNECTION_LOST_WRITES_LOGGED = constants.LOG_THRESHOLD_FOR_CONNLOST_WR
 cdef class StreamTransport(Endpoint):
     """A connected stream socket, as asyncio's selector transport behaves. See asyncio.Transport."""
 
+    _start_tls_compatible = True       # asked for by loop.start_tls
+
     @property
     def __class__(self):
         # Users ask isinstance(transport, asyncio.Transport), which a cdef class cannot inherit from.
@@ -331,6 +333,10 @@ cdef class StreamTransport(Endpoint):
     def abort(self):
         """Closes the connection at once; what is queued is lost."""
         self.force_close(None)
+
+    def _force_close(self, exc):
+        # asyncio's protocols end their transports by it, with the error that connection_lost is to tell.
+        self.force_close(exc)
 
     def set_protocol(self, protocol):
         """Gives what comes from now on to another protocol."""

@@ -18,6 +18,7 @@ from ringloop.connecting import Connecting
 from ringloop.drivers import choose_driver
 from ringloop.serving import Serving
 from ringloop.signals import Signals
+from ringloop.tls import Tls
 
 
 class NotYetBuilt:
@@ -51,10 +52,6 @@ class NotYetBuilt:
         """Not built yet."""
         raise NotImplementedError("ringloop has no subprocesses (subprocess_shell) yet")
 
-    async def start_tls(self, *args: Any, **kwargs: Any) -> NoReturn:
-        """Not built yet."""
-        raise NotImplementedError("ringloop has no TLS (start_tls) yet")
-
     async def sendfile(self, *args: Any, **kwargs: Any) -> NoReturn:
         """Not built yet."""
         raise NotImplementedError("ringloop has no sendfile (sendfile) yet")
@@ -64,7 +61,7 @@ class NotYetBuilt:
         raise NotImplementedError("ringloop has no sendfile (sock_sendfile) yet")
 
 
-class Loop(NotYetBuilt, Streams, Connecting, Serving, Signals, base_events.BaseEventLoop):
+class Loop(NotYetBuilt, Streams, Connecting, Serving, Tls, Signals, base_events.BaseEventLoop):
     """An asyncio event loop on io_uring.
 
     `driver` is "io_uring", or None to take what the environment variable RINGLOOP_DRIVER names or what works.
