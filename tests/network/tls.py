@@ -1,6 +1,6 @@
-"""Certificates and contexts for TLS, made when first asked for: nothing that expires lies in the repository.
+"""Certificates and contexts for TLS, made anew in each run: nothing that expires lies in the repository.
 
-`trust()` is the authority of one test run; `server_context` and `client_context` are fresh each time, so that
+`TRUSTED` is the authority of one test run; `server_context` and `client_context` are fresh each time, so that
 a test may change them.
 """
 
@@ -18,18 +18,13 @@ from network.peers import TIMEOUT, Background, Pair, tcp_pair
 from network.recorders import Recorder, server, until_closed
 
 NAME = "ringloop.test"
+TRUSTED = trustme.CA()
 VERSIONS = {"TLS 1.2": ssl.TLSVersion.TLSv1_2, "TLS 1.3": ssl.TLSVersion.TLSv1_3}
 
 
 @functools.cache
-def trust() -> trustme.CA:
-    """The authority that client_context() trusts."""
-    return trustme.CA()
-
-
-@functools.cache
 def _certificate(*names: str) -> trustme.LeafCert:
-    return trust().issue_cert(*names)
+    return TRUSTED.issue_cert(*names)
 
 
 def only(context: ssl.SSLContext, version: ssl.TLSVersion | None) -> ssl.SSLContext:
@@ -49,7 +44,7 @@ def server_context(version: ssl.TLSVersion | None = None, *, name: str = NAME) -
 def client_context(version: ssl.TLSVersion | None = None) -> ssl.SSLContext:
     """For clients: trusts what the authority signed, and checks names."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    trust().configure_trust(context)
+    TRUSTED.configure_trust(context)
     return only(context, version)
 
 
@@ -61,7 +56,7 @@ def with_client_certificate(context: ssl.SSLContext) -> ssl.SSLContext:
 
 def asking_for_client_certificate(context: ssl.SSLContext) -> ssl.SSLContext:
     """The same server context, which now insists on a client's certificate of the authority."""
-    trust().configure_trust(context)
+    TRUSTED.configure_trust(context)
     context.verify_mode = ssl.CERT_REQUIRED
     return context
 
