@@ -10,8 +10,15 @@ import pytest
 from network.peers import Background, receive_exactly, tcp_pair
 from network.recorders import AnyRecorder, Recorder, server, until_closed
 from network.tls import (
-    NAME, VERSIONS, asking_for_client_certificate, both_ends, client_context, handshake_of_client,
-    server_context, tls_connection, with_client_certificate,
+    NAME,
+    VERSIONS,
+    asking_for_client_certificate,
+    both_ends,
+    client_context,
+    handshake_of_client,
+    server_context,
+    tls_connection,
+    with_client_certificate,
 )  # fmt: skip
 
 

@@ -13,8 +13,13 @@ import trustme
 from network.peers import Background, Pair, close_with_reset, receive_all, tcp_pair
 from network.recorders import Recorder, drive, server, until_closed
 from network.tls import (
-    NAME, VERSIONS, asking_for_client_certificate, client_context, handshake_of_client,
-    server_context, tls_connection,
+    NAME,
+    VERSIONS,
+    asking_for_client_certificate,
+    client_context,
+    handshake_of_client,
+    server_context,
+    tls_connection,
 )  # fmt: skip
 from support.compare import normalised, outcome, take_log
 from support.waiting import until_asleep
@@ -117,7 +122,10 @@ def test_a_server_refuses_a_client(compare, what: str, debug: bool) -> None:
                 peer.shutdown(socket.SHUT_WR)
                 receive_all(peer)
             else:
-                with contextlib.suppress(ssl.SSLError, ConnectionResetError), handshake_of_client(peer) as tls:
+                with (
+                    contextlib.suppress(ssl.SSLError, ConnectionResetError),
+                    handshake_of_client(peer) as tls,
+                ):
                     tls.recv(1)
 
     async def main() -> Any:
@@ -395,7 +403,7 @@ def test_a_record_that_was_tampered_with(compare) -> None:
         protocol = Recorder()
         pair: Pair = tcp_pair()
         raw = socket.socket(fileno=socket.dup(pair[1].fileno()))
-        async with tls_connection(protocol, lambda: pair) as (transport, _):
+        async with tls_connection(protocol, lambda: pair):
             with raw:
                 raw.sendall(b"\x17\x03\x03\x00\x20" + bytes(32))
                 await protocol.until("connection_lost")

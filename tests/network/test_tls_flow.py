@@ -15,7 +15,13 @@ from network.peers import Background, bounded_pair, receive_exactly, tcp_pair
 from network.recorders import AnyRecorder, Recorder, Tally, server, settle, until_closed
 from network.test_data_integrity import digest, in_chunks
 from network.tls import (
-    NAME, VERSIONS, both_ends, client_context, handshake_of_client, server_context, tls_connection,
+    NAME,
+    VERSIONS,
+    both_ends,
+    client_context,
+    handshake_of_client,
+    server_context,
+    tls_connection,
 )  # fmt: skip
 from support.leaks import open_fds, resident_bytes
 

@@ -69,7 +69,7 @@ async def tls_connection(
     version: ssl.TLSVersion | None = None,
     **keywords: Any,
 ) -> AsyncIterator[tuple[asyncio.Transport, ssl.SSLSocket]]:
-    """A client's TLS transport of the running loop, and the blocking TLS socket at the other end. Ends both."""
+    """A client's TLS transport of the running loop, and the blocking TLS socket of the peer. Ends both."""
     ours, theirs = make_pair()
     handshake = Background(lambda: server_context(version).wrap_socket(theirs, server_side=True))
     transport, _ = await asyncio.get_running_loop().create_connection(
