@@ -5,7 +5,6 @@ socket is closed: an armed accept would keep the port and go on accepting.
 """
 
 import os
-import socket
 from asyncio import constants, trsock
 
 cimport cython
@@ -103,10 +102,22 @@ cdef class Accept(Operation):
         return 0
 
     cdef int accepted_tls(self, int fd, object protocol, object context) except -1:
-        sslcontext, handshake_timeout, shutdown_timeout = self.tls
-        sock = socket.socket(self.family, self.kind, self.ip_protocol, fileno=fd)
-        self.loop._begin_tls(
-            sock, protocol, sslcontext, self.server, handshake_timeout, shutdown_timeout, context)
+        waiter = self.loop.create_future()
+        try:
+            tls = self.loop._make_tls_for_server(protocol, waiter, self.tls)
+        except BaseException:
+            close(fd)
+            raise
+        if tls is None:
+            close(fd)
+            return 0
+        transport = accepted_transport(
+            self.loop, fd, self.family, self.kind, self.ip_protocol, tls, self.server, context)
+        try:
+            self.loop._watch_handshake(tls._app_transport, protocol, waiter)
+        except BaseException:
+            transport.abort()
+            raise
         return 0
 
     cdef int refused(self, int error) except -1:

@@ -44,7 +44,7 @@ cdef object SHUTDOWN = sslproto.SSLProtocolState.SHUTDOWN
 cdef class TlsBytes(Receiver):
     """The part of asyncio's SSLProtocol that runs per record."""
 
-    max_size = SCRATCH_BYTES           # of the buffer that a foreign transport is given
+    max_size = 0                       # asyncio's __init__ makes a buffer of so many bytes: see get_buffer
 
     def __reduce__(self):
         raise TypeError(f"cannot pickle {type(self).__name__!r} object")
@@ -68,6 +68,11 @@ cdef class TlsBytes(Receiver):
         self.layered = isinstance(app_protocol, TlsBytes)
         self.buffered = not self.layered and isinstance(app_protocol, BufferedProtocol)
 
+    def _do_handshake(self):
+        # A client speaks first: without its words an attempt gives nothing but an exception.
+        if self._incoming.pending or not self._server_side:
+            SSLProtocol._do_handshake(self)
+
     # --- from the transport
 
     cdef int take(self, object data) except -1:
@@ -83,8 +88,8 @@ cdef class TlsBytes(Receiver):
         return 0
 
     def get_buffer(self, sizehint):
-        """The buffer that a transport which is not ringloop's writes to."""
-        if self._ssl_buffer is None:
+        """The buffer that a transport which is not ringloop's writes to, made for the first that asks."""
+        if not self._ssl_buffer:
             self._ssl_buffer = bytearray(SCRATCH_BYTES)
             self._ssl_buffer_view = memoryview(self._ssl_buffer)
         return self._ssl_buffer_view

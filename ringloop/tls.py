@@ -143,42 +143,40 @@ class Tls(asyncio.BaseEventLoop):
             del waiter  # its exception refers to this frame, and so to itself
         return tls._app_transport
 
-    def _begin_tls(
+    def _make_tls_for_server(
         self,
-        sock: socket.socket,
         protocol: asyncio.BaseProtocol,
-        sslcontext: ssl.SSLContext,
-        server: Any,
-        handshake_timeout: float | None,
-        shutdown_timeout: float | None,
-        context: Any,
-    ) -> None:
-        """Begins the handshake of a connection that a server accepted. Called in its context.
+        waiter: _Waiter,
+        how: tuple[ssl.SSLContext, float | None, float | None],
+    ) -> TlsProtocol | None:
+        """What is to be between an accepted connection and its protocol; None if there was an error, told.
 
-        A task waits for its end, as asyncio's: when a run ends and cancels all tasks, so ends the connection.
+        `how` is the context and the timeouts for handshake and shutdown in seconds.
         """
-        waiter = self.create_future()
+        context, handshake_timeout, shutdown_timeout = how
         try:
-            transport = self._make_ssl_transport(
-                sock,
+            return TlsProtocol(
+                self,
                 protocol,
-                sslcontext,
+                context,
                 waiter,
-                server_side=True,
-                server=server,
+                True,
                 ssl_handshake_timeout=handshake_timeout,
                 ssl_shutdown_timeout=shutdown_timeout,
-                context=context,
             )
         except Exception as error:
             self._report_accept(error, {"protocol": protocol})
-            return
-        try:
-            task = self.create_task(_wait(waiter))
-        except BaseException:
-            transport.abort()
-            raise
-        # Not the task itself closes the transport: it may be cancelled before its first step.
+            return None
+
+    def _watch_handshake(
+        self, transport: asyncio.Transport, protocol: asyncio.BaseProtocol, waiter: _Waiter
+    ) -> None:
+        """Closes the transport of an accepted connection if its handshake fails.
+
+        A task waits for that, as asyncio's: when a run ends and cancels all tasks, so ends the connection. Not
+        the task itself closes the transport: it may be cancelled before its first step.
+        """
+        task = self.create_task(_wait(waiter))
         task.add_done_callback(functools.partial(self._end_handshake, transport, protocol))
 
     def _end_handshake(
