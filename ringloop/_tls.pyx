@@ -151,16 +151,14 @@ cdef class TlsBytes(Receiver):
         except BaseException:
             Py_XDECREF(whole)
             raise
+        data = bytes(view[:filled]) if whole == NULL and filled else None
+        view = None  # before its memory goes: the garbage collector shows it to everybody
+        if whole != NULL and filled:
+            _PyBytes_Resize(&whole, filled)
+            data = <object> whole
+        Py_XDECREF(whole)
         if filled:
-            if whole != NULL:
-                _PyBytes_Resize(&whole, filled)
-                data = <object> whole
-            else:
-                data = bytes(view[:filled])
-            Py_XDECREF(whole)
             self.deliver_item(data)
-        else:
-            Py_XDECREF(whole)
         return count == 0
 
     cdef int deliver_item(self, object data) except -1:
