@@ -33,7 +33,7 @@ cdef object TransportSocket = trsock.TransportSocket
 cdef class Accept(Operation):
     """Makes a transport of every connection that comes to a listening socket."""
 
-    def __cinit__(self, Streams loop, sock, protocol_factory, server, context):
+    def __cinit__(self, Streams loop, sock, protocol_factory, server, tuple tls, context):
         self.loop = loop
         self.sock = sock
         self.fd = sock.fileno()
@@ -42,6 +42,7 @@ cdef class Accept(Operation):
         self.ip_protocol = sock.proto
         self.protocol_factory = protocol_factory
         self.server = server
+        self.tls = tls
         self.many = loop.driver.capabilities & RL_CAN_ACCEPT_MULTISHOT != 0
         self.context = PyContext_CopyCurrent() if context is None else context
 
@@ -94,8 +95,29 @@ cdef class Accept(Operation):
                     "exception": exc,
                 })
             return 0
+        if self.tls is not None:
+            return self.accepted_tls(fd, protocol, context)
         accepted_transport(
             loop, fd, self.family, self.kind, self.ip_protocol, protocol, self.server, context)
+        return 0
+
+    cdef int accepted_tls(self, int fd, object protocol, object context) except -1:
+        waiter = self.loop.create_future()
+        try:
+            tls = self.loop._make_tls_for_server(protocol, waiter, self.tls)
+        except BaseException:
+            close(fd)
+            raise
+        if tls is None:
+            close(fd)
+            return 0
+        transport = accepted_transport(
+            self.loop, fd, self.family, self.kind, self.ip_protocol, tls, self.server, context)
+        try:
+            self.loop._watch_handshake(tls._app_transport, protocol, waiter)
+        except BaseException:
+            transport.abort()
+            raise
         return 0
 
     cdef int refused(self, int error) except -1:
@@ -154,7 +176,8 @@ cdef class Streams(Sockets):
         ssl_handshake_timeout=None, ssl_shutdown_timeout=None, context=None,
     ):
         sock.listen(backlog)
-        cdef Accept accept = Accept(self, sock, protocol_factory, server, context)
+        tls = (sslcontext, ssl_handshake_timeout, ssl_shutdown_timeout) if sslcontext else None
+        cdef Accept accept = Accept(self, sock, protocol_factory, server, tls, context)
         self.accepts[accept.fd] = accept
         self.submit(accept)
 

@@ -15,6 +15,11 @@ cdef extern from "<netinet/in.h>" nogil:
         unsigned int sin6_scope_id
 
 
+# A protocol that takes received bytes by a call in C instead of buffer_updated; its errors are reported so.
+cdef class Receiver:
+    cdef int take(self, object data) except -1
+
+
 cdef class StreamTransport(Endpoint):
     cdef object sock                   # then the owner of fd; None until somebody asks for one
     cdef int family
@@ -23,6 +28,7 @@ cdef class StreamTransport(Endpoint):
     cdef sockaddr_in6 own_address      # or a sockaddr_in; of family 0 where there is none
     cdef sockaddr_in6 peer_address
     cdef object protocol
+    cdef Receiver receiver             # the same, if it is one
     cdef object server
     cdef dict extra
     cdef bint protocol_paused
@@ -40,6 +46,7 @@ cdef class StreamTransport(Endpoint):
     cdef int feed_buffered(self, object data) except -1
     cdef int pause_protocol_if_full(self) except -1
     cdef object socket_object(self)
+    cdef bint is_plain_writer(self) noexcept
     cdef int write_bytes(self, object data) except -1
     cdef int count_lost_write(self) except -1
     cdef int tell_protocol(self, object method, str message) except -1

@@ -15,6 +15,7 @@ from asyncio.log import logger
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SIZE
+from cpython.object cimport PyObject
 from libc.errno cimport EAGAIN, errno
 from libc.stdint cimport uint16_t, uint32_t
 from libc.string cimport memcpy
@@ -51,6 +52,9 @@ cdef extern from "<arpa/inet.h>" nogil:
     const char *inet_ntop(int family, const void *source, char *target, unsigned int size)
     enum: INET6_ADDRSTRLEN
 
+cdef extern from "Python.h":
+    PyObject **_PyObject_GetDictPtr(object object) noexcept
+
 cdef enum:
     HIGH_WATER_BYTES = 64 * 1024       # asyncio's default
     HELD_BYTES_MAX = 64 * 1024         # more goes out at once: the protocol must hear of a full socket
@@ -66,8 +70,18 @@ cdef str WRITE_TAKES = (
 cdef int CONNECTION_LOST_WRITES_LOGGED = constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES
 
 
+cdef class Receiver:
+    """What takes a transport's bytes without a Python call."""
+
+    cdef int take(self, object data) except -1:
+        """Takes received bytes."""
+        raise NotImplementedError
+
+
 cdef class StreamTransport(Endpoint):
     """A connected stream socket, as asyncio's selector transport behaves. See asyncio.Transport."""
+
+    _start_tls_compatible = True       # asked for by loop.start_tls
 
     @property
     def __class__(self):
@@ -179,6 +193,7 @@ cdef class StreamTransport(Endpoint):
         finally:
             self.lost_called = True
             self.protocol = None
+            self.receiver = None
             self.receive.pending.clear()
             self.finish_if_idle()
         return 0
@@ -211,12 +226,16 @@ cdef class StreamTransport(Endpoint):
     cdef int data_received(self, object data) except -1:
         if self.buffered:
             return self.feed_buffered(data)
+        method = "data_received" if self.receiver is None else "buffer_updated"
         try:
-            self.protocol.data_received(data)
+            if self.receiver is None:
+                self.protocol.data_received(data)
+            else:
+                self.receiver.take(data)
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as exc:
-            self.fatal_error(exc, "Fatal error: protocol.data_received() call failed.")
+            self.fatal_error(exc, f"Fatal error: protocol.{method}() call failed.")
         return 0
 
     cdef int eof_received(self) except -1:
@@ -332,10 +351,15 @@ cdef class StreamTransport(Endpoint):
         """Closes the connection at once; what is queued is lost."""
         self.force_close(None)
 
+    def _force_close(self, exc):
+        # asyncio's protocols end their transports by it, with the error that connection_lost is to tell.
+        self.force_close(exc)
+
     def set_protocol(self, protocol):
         """Gives what comes from now on to another protocol."""
         self.protocol = protocol
-        self.buffered = isinstance(protocol, BufferedProtocol)
+        self.receiver = protocol if isinstance(protocol, Receiver) else None
+        self.buffered = self.receiver is None and isinstance(protocol, BufferedProtocol)
 
     def get_protocol(self):
         """Returns the protocol; None after connection_lost."""
@@ -387,6 +411,11 @@ cdef class StreamTransport(Endpoint):
                 data if PyBytes_CheckExact(data) else memoryview(data)
                 for data in list_of_data if data or not WRITELINES_SKIPS_EMPTY]
         self.write(b"".join(list_of_data))
+
+    cdef bint is_plain_writer(self) noexcept:
+        """Whether write() of bytes is write_bytes: users may set attributes on a transport."""
+        cdef PyObject **attributes = _PyObject_GetDictPtr(self)
+        return not self.eof_written and (attributes == NULL or not <object> attributes[0])
 
     cdef int write_bytes(self, object data) except -1:
         cdef Py_buffer view

@@ -16,8 +16,6 @@ from asyncio.log import logger
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from ringloop.tls import refuse_tls
-
 _P = TypeVar("_P", bound=asyncio.BaseProtocol)
 _AddressInfo = tuple[Any, ...]  # as socket.getaddrinfo gives: family, type, proto, canonical name, address
 _Failures = list[list[Exception]]  # of each attempt, in the order in which they began
@@ -80,18 +78,22 @@ class Connecting(asyncio.BaseEventLoop):
         of `host` are tried in turn, or staggered by `happy_eyeballs_delay` seconds, families mixed in runs of
         `interleave`. `local_addr` is bound before connecting.
 
+        With `ssl`, an SSLContext or True for a default one, the connection is TLS: the server has to prove to
+        be `server_hostname`, by default `host`. The handshake may take `ssl_handshake_timeout` seconds (60),
+        the exchange of the last records `ssl_shutdown_timeout` (30).
+
         Raises OSError if no address could be connected, one ExceptionGroup of all failures with `all_errors`;
-        ValueError and TypeError for arguments that do not go together; NotImplementedError for `ssl`.
+        ssl.SSLError or ConnectionError if the handshake fails; ValueError and TypeError for arguments that do
+        not go together.
         """
-        if ssl and (host or server_hostname is not None):
-            refuse_tls(host, port, sock)
         tls: dict[str, Any] = {
             "server_hostname": server_hostname,
             "ssl_handshake_timeout": ssl_handshake_timeout,
             "ssl_shutdown_timeout": ssl_shutdown_timeout,
         }
         by_name = (host, port) != (None, None)
-        if sock is not None or not by_name or ssl or any(value is not None for value in tls.values()):
+        lacks_name = not host and server_hostname is None if ssl else any(tls[key] is not None for key in tls)
+        if sock is not None or not by_name or lacks_name:
             # A socket to use, or arguments that asyncio rejects.
             base: Any = super()  # its stubs know the arguments as overloads
             return await base.create_connection(protocol_factory, host, port, sock=sock, ssl=ssl, **tls)
@@ -105,7 +107,9 @@ class Connecting(asyncio.BaseEventLoop):
         if interleave:
             infos = base_events._interleave_addrinfos(infos, interleave)  # type: ignore[attr-defined]
         connected = await self._connect_any(infos, local_infos, happy_eyeballs_delay, all_errors)
-        transport, protocol = await self._make_client(connected, protocol_factory)
+        if ssl and server_hostname is None:
+            tls["server_hostname"] = host
+        transport, protocol = await self._make_client(connected, protocol_factory, ssl, tls)
         if self.get_debug():
             sock = transport.get_extra_info("socket")
             logger.debug("%r connected to %s:%r: (%r, %r)", sock, host, port, transport, protocol)
@@ -122,11 +126,12 @@ class Connecting(asyncio.BaseEventLoop):
     ) -> tuple[asyncio.Transport, _P]:
         """Makes a transport of a connected socket that was accepted elsewhere; returns it and its protocol.
 
-        Raises ValueError and TypeError for a socket or arguments that will not do, NotImplementedError for
-        `ssl`.
+        With `ssl`, an SSLContext, the connection is TLS, this end the server's; timeouts as in
+        `create_connection`.
+
+        Raises ValueError and TypeError for a socket or arguments that will not do, ssl.SSLError or
+        ConnectionError if the handshake fails.
         """
-        if ssl:
-            refuse_tls(None, None, sock)
         return await super().connect_accepted_socket(
             protocol_factory,
             sock,
@@ -146,7 +151,7 @@ class Connecting(asyncio.BaseEventLoop):
         return infos
 
     async def _make_client(
-        self, sock: socket.socket, protocol_factory: Callable[[], _P]
+        self, sock: socket.socket, protocol_factory: Callable[[], _P], ssl: Any, tls: dict[str, Any]
     ) -> tuple[asyncio.Transport, _P]:
         def make_protocol() -> _P:
             try:
@@ -156,7 +161,7 @@ class Connecting(asyncio.BaseEventLoop):
                 raise
 
         made: tuple[asyncio.Transport, _P] = await self._create_connection_transport(
-            sock, make_protocol, None, None
+            sock, make_protocol, ssl, **tls
         )
         return made
 

@@ -19,6 +19,7 @@ from ringloop.datagrams import Datagrams
 from ringloop.drivers import choose_driver
 from ringloop.serving import Serving
 from ringloop.signals import Signals
+from ringloop.tls import Tls
 from ringloop.unix import UnixSockets
 
 
@@ -41,10 +42,6 @@ class NotYetBuilt:
         """Not built yet."""
         raise NotImplementedError("ringloop has no subprocesses (subprocess_shell) yet")
 
-    async def start_tls(self, *args: Any, **kwargs: Any) -> NoReturn:
-        """Not built yet."""
-        raise NotImplementedError("ringloop has no TLS (start_tls) yet")
-
     async def sendfile(self, *args: Any, **kwargs: Any) -> NoReturn:
         """Not built yet."""
         raise NotImplementedError("ringloop has no sendfile (sendfile) yet")
@@ -55,7 +52,15 @@ class NotYetBuilt:
 
 
 class Loop(
-    NotYetBuilt, UnixSockets, Streams, Connecting, Serving, Datagrams, Signals, base_events.BaseEventLoop
+    NotYetBuilt,
+    UnixSockets,
+    Streams,
+    Connecting,
+    Serving,
+    Tls,
+    Datagrams,
+    Signals,
+    base_events.BaseEventLoop,
 ):
     """An asyncio event loop on io_uring.
 

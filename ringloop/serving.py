@@ -16,8 +16,6 @@ import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ringloop.tls import refuse_tls
-
 _ProtocolFactory = Callable[[], asyncio.BaseProtocol]
 
 
@@ -185,11 +183,13 @@ class Serving(asyncio.BaseEventLoop):
         socket to use instead of `host` and `port`. `backlog` counts connections that wait to be accepted.
         `keep_alive` is for the connections; the other `reuse_…` options are for the listening sockets.
 
+        With `ssl`, an SSLContext, the connections are TLS: a protocol's connection_made is called after the
+        handshake, which may take `ssl_handshake_timeout` seconds (60); the exchange of the last records may
+        take `ssl_shutdown_timeout` (30).
+
         Raises OSError if an address cannot be bound, ValueError and TypeError for arguments that do not go
-        together, NotImplementedError for `ssl`.
+        together.
         """
-        if ssl is not None and not isinstance(ssl, bool):
-            refuse_tls(host, port, sock)
         options: dict[str, Any] = {"keep_alive": keep_alive} if sys.version_info >= (3, 13) else {}
         base: Any = super()  # its stubs know the arguments as overloads, and no private names
         bound = await base.create_server(

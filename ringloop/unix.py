@@ -2,9 +2,8 @@
 
 Mixed into `ringloop.Loop`, before the native rooms: it hears of a listening socket's end before they close
 it. Opening, binding, the removal of a stale file and the wording of errors are asyncio's own code, the
-running Python's; it calls down to `sock_connect` and `_make_socket_transport`. What is here: TLS is refused
-where asyncio would begin with it, sockets that nobody closes elsewhere are closed, a full backlog is waited
-for, and every Python takes `cleanup_socket`.
+running Python's; it calls down to `sock_connect` and `_make_socket_transport`. What is here: sockets that
+nobody closes elsewhere are closed, a full backlog is waited for, and every Python takes `cleanup_socket`.
 
 Invariant: a file is removed only if it is still the one that the server's socket was bound to.
 """
@@ -20,7 +19,6 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from ringloop.serving import Server
-from ringloop.tls import refuse_tls
 
 _P = TypeVar("_P", bound=asyncio.BaseProtocol)
 _Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
@@ -50,12 +48,11 @@ class UnixSockets(asyncio.BaseEventLoop):
 
         `path` is that of the socket's file, or an abstract name, which begins with a zero byte; `sock` is a
         connected Unix stream socket to use instead. Where the server's backlog is full, waits for room.
+        `ssl` and what goes with it are as in `create_connection`, but `server_hostname` has no default.
 
-        Raises OSError if nobody serves there, ValueError for arguments that do not go together,
-        NotImplementedError for `ssl`.
+        Raises OSError if nobody serves there, ValueError for arguments that do not go together, ssl.SSLError or
+        ConnectionError if the handshake fails.
         """
-        if ssl and server_hostname is not None:
-            refuse_tls(path, None, sock)
         made: tuple[asyncio.Transport, _P] = await _asyncio_loop.create_unix_connection(
             self,
             protocol_factory,
@@ -120,11 +117,11 @@ class UnixSockets(asyncio.BaseEventLoop):
         begins with a zero byte; `sock` is a bound Unix stream socket to use instead. `backlog` counts
         connections that wait to be accepted. With `cleanup_socket` the server's end removes the file.
 
+        `ssl` and its timeouts are as in `create_server`.
+
         Raises OSError if the path cannot be bound, ValueError and TypeError for arguments that do not go
-        together, NotImplementedError for `ssl`.
+        together.
         """
-        if ssl is not None and not isinstance(ssl, bool):
-            refuse_tls(path, None, sock)
         cleaned_by_asyncio = sys.version_info >= (3, 13)
         options: dict[str, Any] = {"cleanup_socket": cleanup_socket} if cleaned_by_asyncio else {}
         bound = await _asyncio_loop.create_unix_server(

@@ -2,7 +2,6 @@
 
 import asyncio
 import socket
-import ssl
 
 import pytest
 
@@ -11,14 +10,10 @@ from support.marks import ringloop_only
 
 pytestmark = ringloop_only
 
-TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 HERE = ("127.0.0.1", 0)
 
 # What is named, the method, and arguments that would be right.
 NOT_BUILT = [
-    ("TLS", "create_connection", (asyncio.Protocol, "127.0.0.1", 9), {"ssl": TLS}),
-    ("TLS", "create_server", (asyncio.Protocol, *HERE), {"ssl": ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)}),
-    ("TLS", "start_tls", (asyncio.Transport(), asyncio.Protocol(), TLS), {}),
     ("pipe", "connect_read_pipe", (asyncio.Protocol, None), {}),
     ("pipe", "connect_write_pipe", (asyncio.Protocol, None), {}),
     ("subprocess", "subprocess_exec", (asyncio.SubprocessProtocol, "/bin/true"), {}),

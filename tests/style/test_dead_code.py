@@ -34,6 +34,7 @@ USED_UNSEEN = {
     "OTHER": "native/ring.h: a member of an enum that stands for one of C",
     "_asyncio_future_blocking": "asyncio.Task: a future that was yielded by an await has it set",
     "_executor_shutdown_called": "asyncio.BaseEventLoop: run_in_executor refuses by it",
+    "_get_app_transport": "asyncio.sslproto: SSLProtocol makes its transport by it",
     "abort_clients": "users: asyncio.Server has it from Python 3.13 on",
     "close_clients": "users: asyncio.Server has it from Python 3.13 on",
 }
