@@ -14,6 +14,8 @@ from typing import Any, NoReturn
 
 from ringloop._accept import Streams
 from ringloop._core import LoopCore
+from ringloop._pipe import Pipes
+from ringloop.children import Children
 from ringloop.connecting import Connecting
 from ringloop.drivers import choose_driver
 from ringloop.serving import Serving
@@ -35,22 +37,6 @@ class NotYetBuilt:
         """Not built yet."""
         raise NotImplementedError("ringloop has no Unix sockets (create_unix_server) yet")
 
-    async def connect_read_pipe(self, *args: Any, **kwargs: Any) -> NoReturn:
-        """Not built yet."""
-        raise NotImplementedError("ringloop has no pipes (connect_read_pipe) yet")
-
-    async def connect_write_pipe(self, *args: Any, **kwargs: Any) -> NoReturn:
-        """Not built yet."""
-        raise NotImplementedError("ringloop has no pipes (connect_write_pipe) yet")
-
-    async def subprocess_exec(self, *args: Any, **kwargs: Any) -> NoReturn:
-        """Not built yet."""
-        raise NotImplementedError("ringloop has no subprocesses (subprocess_exec) yet")
-
-    async def subprocess_shell(self, *args: Any, **kwargs: Any) -> NoReturn:
-        """Not built yet."""
-        raise NotImplementedError("ringloop has no subprocesses (subprocess_shell) yet")
-
     async def start_tls(self, *args: Any, **kwargs: Any) -> NoReturn:
         """Not built yet."""
         raise NotImplementedError("ringloop has no TLS (start_tls) yet")
@@ -64,7 +50,7 @@ class NotYetBuilt:
         raise NotImplementedError("ringloop has no sendfile (sock_sendfile) yet")
 
 
-class Loop(NotYetBuilt, Streams, Connecting, Serving, Signals, base_events.BaseEventLoop):
+class Loop(NotYetBuilt, Streams, Pipes, Connecting, Serving, Children, Signals, base_events.BaseEventLoop):
     """An asyncio event loop on io_uring.
 
     `driver` is "io_uring", or None to take what the environment variable RINGLOOP_DRIVER names or what works.
@@ -76,6 +62,7 @@ class Loop(NotYetBuilt, Streams, Connecting, Serving, Signals, base_events.BaseE
         # Until all is there: a loop that was refused has nothing to close, and none to warn of.
         self._closed = True
         self.driver = choose_driver(driver)
+        self._children = {}
         LoopCore.__init__(self)
         base_events.BaseEventLoop.__init__(self)
 
@@ -136,6 +123,7 @@ class Loop(NotYetBuilt, Streams, Connecting, Serving, Signals, base_events.BaseE
 
     def _forget_after_fork(self) -> None:
         Streams._forget_after_fork(self)
+        self._forget_children()
         self._drop_signals_after_fork()
 
     def close(self) -> None:
@@ -149,4 +137,5 @@ class Loop(NotYetBuilt, Streams, Connecting, Serving, Signals, base_events.BaseE
             return
         base_events.BaseEventLoop.close(self)
         self._close_core()
+        self._forget_children()
         self._close_signals()
