@@ -37,10 +37,6 @@ from ringloop._sock cimport Sockets, check_pollable
 cdef extern from "<poll.h>" nogil:
     enum: POLLIN, POLLOUT
 
-cdef extern from "<sys/ioctl.h>" nogil:
-    int ioctl(int fd, unsigned long request, int *argument)
-    enum: FIONREAD
-
 cdef extern from "<sys/socket.h>" nogil:
     enum: SOL_SOCKET, SO_TYPE, SOCK_STREAM
     int getsockopt(int fd, int level, int option, void *value, unsigned int *length)
@@ -57,14 +53,18 @@ cdef extern from "<sys/uio.h>" nogil:
     Py_ssize_t writev(int fd, const iovec *parts, int count)
 
 cdef extern from "Python.h":
-    PyObject *PyBytes_FromStringAndSize(const char *bytes, Py_ssize_t size)
+    object PyBytes_FromStringAndSize(const char *bytes, Py_ssize_t size)
+    PyObject *PyBytes_FromStringAndSizePointer "PyBytes_FromStringAndSize"(const char *bytes, Py_ssize_t size)
     int _PyBytes_Resize(PyObject **bytes, Py_ssize_t size) except -1
 
 cdef enum:
-    READ_BYTES_MAX = 256 * 1024        # asyncio's; no message of a message socket is larger
-    DEVICE_BYTES_MAX = 64 * 1024       # of a terminal or a device, which do not tell how much there is
+    PIPE_BYTES = 64 * 1024             # what a pipe holds, unless somebody changed that; read in one call
+    MESSAGE_BYTES_MAX = 256 * 1024     # of a socket of messages: the rest of a longer one is lost, as asyncio's
+    SMALL_BYTES_MAX = 16 * 1024        # up to this, copying costs less than a large object that is cut
     WRITE_PARTS_MAX = 64
     HIGH_WATER_BYTES = 64 * 1024       # asyncio's default
+
+cdef char scratch[PIPE_BYTES]
 
 cdef object READ_TRANSPORT_CLASS = asyncio.ReadTransport
 cdef object WRITE_TRANSPORT_CLASS = asyncio.WriteTransport
@@ -79,6 +79,13 @@ cdef bint in_flight(Operation operation) noexcept:
 
 cdef object os_error(int error):
     return OSError(error, os.strerror(error))
+
+
+cdef object would_block():
+    """After a call failed: None if it would have blocked; else raises the error."""
+    if errno == EAGAIN or errno == EINTR:
+        return None
+    raise os_error(errno)
 
 
 @cython.final
@@ -278,25 +285,31 @@ cdef class ReadPipeTransport(PipeTransport):
         self.end(None)
 
     cdef object read(self):
-        """What is there, read straight into the object returned; None if that would block."""
-        cdef PyObject *chunk
-        cdef Py_ssize_t count, size = DEVICE_BYTES_MAX
-        cdef int available = 0
-        if self.counted and ioctl(self.fd, FIONREAD, &available) == 0:
-            # None: the end, or somebody else took it. One more byte tells.
-            size = min(max(available, 1), READ_BYTES_MAX)
-        elif not S_ISCHR(self.mode):
-            size = READ_BYTES_MAX
+        """What is there, as bytes; None if that would block."""
+        cdef Py_ssize_t count
+        if self.messages:
+            return self.read_directly(MESSAGE_BYTES_MAX)
+        if self.large:
+            return self.read_directly(PIPE_BYTES)
+        # No Python code runs before the bytes are copied: one place serves all transports.
+        count = read(self.fd, scratch, PIPE_BYTES)
+        if count < 0:
+            return would_block()
+        self.large = count > SMALL_BYTES_MAX
+        return PyBytes_FromStringAndSize(scratch, count)
+
+    cdef object read_directly(self, Py_ssize_t size):
+        """The same, without a copy, into an object that is cut afterwards."""
         # A bare pointer: only an object with a single reference can be cut.
-        chunk = PyBytes_FromStringAndSize(NULL, size)
+        cdef PyObject *chunk = PyBytes_FromStringAndSizePointer(NULL, size)
+        cdef Py_ssize_t count
         if chunk == NULL:
             raise MemoryError
         count = read(self.fd, PyBytes_AS_STRING(<object> chunk), size)
         if count < 0:
             Py_DECREF(<object> chunk)
-            if errno == EAGAIN or errno == EINTR:
-                return None
-            raise os_error(errno)
+            return would_block()
+        self.large = count > SMALL_BYTES_MAX
         if count < size:
             _PyBytes_Resize(&chunk, count)
         data = <object> chunk
@@ -561,13 +574,11 @@ cdef class WritePipeTransport(PipeTransport):
         return 0
 
 
-cdef bint tells_count(int fd, unsigned int mode) noexcept:
-    """Whether FIONREAD tells how much a read can get: of a stream of bytes, not of messages or lines."""
+cdef bint has_messages(int fd, unsigned int mode) noexcept:
+    """Whether a read that is too short loses something: of a socket that is no stream of bytes."""
     cdef int kind = 0
     cdef unsigned int length = sizeof(kind)
-    if S_ISFIFO(mode):
-        return True
-    return S_ISSOCK(mode) and getsockopt(fd, SOL_SOCKET, SO_TYPE, &kind, &length) == 0 and kind == SOCK_STREAM
+    return S_ISSOCK(mode) and getsockopt(fd, SOL_SOCKET, SO_TYPE, &kind, &length) == 0 and kind != SOCK_STREAM
 
 
 class Pipes:
@@ -577,7 +588,7 @@ class Pipes:
         cdef ReadPipeTransport transport = ReadPipeTransport.__new__(ReadPipeTransport)
         transport.open(self, pipe, protocol, extra, "Pipe transport is for pipes/sockets only.")
         transport.readable = PipePoll(transport, POLLIN, transport._read_ready)
-        transport.counted = tells_count(transport.fd, transport.mode)
+        transport.messages = has_messages(transport.fd, transport.mode)
         self.call_soon(protocol.connection_made, transport, context=transport.context)
         self.call_soon(transport._start_reading, context=transport.context)
         if waiter is not None:
