@@ -45,7 +45,7 @@ cdef class ReadPipeTransport(PipeTransport):
     cdef bint messages                 # a socket of messages, which a short read would cut
     cdef bint large                    # the last read got much: the next goes straight into its object
 
-    cdef object read(self)
+    cdef object read_once(self)
     cdef object read_directly(self, Py_ssize_t size)
     cdef int fatal_error(self, object exc) except -1
 

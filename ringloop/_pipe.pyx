@@ -54,12 +54,12 @@ cdef extern from "<sys/uio.h>" nogil:
 
 cdef extern from "Python.h":
     object PyBytes_FromStringAndSize(const char *bytes, Py_ssize_t size)
-    PyObject *PyBytes_FromStringAndSizePointer "PyBytes_FromStringAndSize"(const char *bytes, Py_ssize_t size)
+    PyObject *new_bytes "PyBytes_FromStringAndSize"(const char *bytes, Py_ssize_t size)
     int _PyBytes_Resize(PyObject **bytes, Py_ssize_t size) except -1
 
 cdef enum:
     PIPE_BYTES = 64 * 1024             # what a pipe holds, unless somebody changed that; read in one call
-    MESSAGE_BYTES_MAX = 256 * 1024     # of a socket of messages: the rest of a longer one is lost, as asyncio's
+    MESSAGE_BYTES_MAX = 256 * 1024     # of a socket of messages; asyncio's: the rest of a longer one is lost
     SMALL_BYTES_MAX = 16 * 1024        # up to this, copying costs less than a large object that is cut
     WRITE_PARTS_MAX = 64
     HIGH_WATER_BYTES = 64 * 1024       # asyncio's default
@@ -269,7 +269,7 @@ cdef class ReadPipeTransport(PipeTransport):
 
     def _read_ready(self):
         try:
-            data = self.read()
+            data = self.read_once()
         except OSError as exc:
             self.fatal_error(exc)
             return
@@ -284,7 +284,7 @@ cdef class ReadPipeTransport(PipeTransport):
         self.loop.call_soon(self.protocol.eof_received, context=self.context)
         self.end(None)
 
-    cdef object read(self):
+    cdef object read_once(self):
         """What is there, as bytes; None if that would block."""
         cdef Py_ssize_t count
         if self.messages:
@@ -301,7 +301,7 @@ cdef class ReadPipeTransport(PipeTransport):
     cdef object read_directly(self, Py_ssize_t size):
         """The same, without a copy, into an object that is cut afterwards."""
         # A bare pointer: only an object with a single reference can be cut.
-        cdef PyObject *chunk = PyBytes_FromStringAndSizePointer(NULL, size)
+        cdef PyObject *chunk = new_bytes(NULL, size)
         cdef Py_ssize_t count
         if chunk == NULL:
             raise MemoryError

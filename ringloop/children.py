@@ -28,7 +28,6 @@ class SubprocessTransport(base_subprocess.BaseSubprocessTransport):
     # asyncio's private parts, the same from Python 3.11 to 3.15.
     _proc: "subprocess.Popen[bytes] | None"
     _check_proc: Callable[[], None]
-    _process_exited: Callable[[int], None]
     _wait: Callable[[], Any]
 
     _pidfd: int | None = None  # the loop's; None after the child was reaped
@@ -132,7 +131,7 @@ class Children(asyncio.BaseEventLoop):
         try:
             self._await_exit(transport)
         except OSError:
-            await self._end_unwatched(transport)
+            await self._end_unwatched(transport, connected)
             raise
         try:
             await connected
@@ -145,7 +144,8 @@ class Children(asyncio.BaseEventLoop):
         return transport
 
     def _await_exit(self, transport: SubprocessTransport) -> None:
-        pidfd = os.pidfd_open(transport.get_pid())
+        pid: Any = transport.get_pid()
+        pidfd = os.pidfd_open(pid)
         transport._pidfd = pidfd
         self._children[pidfd] = transport
         self._add_reader(pidfd, self._look_after, pidfd)
@@ -162,15 +162,18 @@ class Children(asyncio.BaseEventLoop):
         os.close(pidfd)
         transport._process_exited(status)
 
-    async def _end_unwatched(self, transport: SubprocessTransport) -> None:
+    async def _end_unwatched(self, transport: SubprocessTransport, connected: "asyncio.Future[None]") -> None:
         """Ends a child that no pidfd could be had for: nobody would ever hear of its exit."""
         from ringloop.submission import submit
 
-        transport.close()
-        # It is left to be reaped: so nothing is lost if this is cancelled.
-        await submit("waitid", os.P_PID, transport.get_pid(), os.WEXITED | os.WNOWAIT)
-        status = transport._take_status()
-        transport._process_exited(STATUS_UNKNOWN if status is None else status)
+        try:
+            await connected  # only then all pipes are closed with the transport
+        finally:
+            transport.close()
+            # The child is left to be reaped, so that a cancelled wait takes nothing away.
+            await submit("waitid", os.P_PID, transport.get_pid(), os.WEXITED | os.WNOWAIT)
+            status = transport._take_status()
+            transport._process_exited(STATUS_UNKNOWN if status is None else status)
 
     def _forget_children(self) -> None:
         """The loop is closed, or a forked child's copy: whoever has a transport still may end its process."""

@@ -22,10 +22,6 @@ NOT_BUILT = [
     ("datagram", "create_datagram_endpoint", (asyncio.DatagramProtocol,), {"local_addr": HERE}),
     ("unix", "create_unix_connection", (asyncio.Protocol, "/nonexistent/socket"), {}),
     ("unix", "create_unix_server", (asyncio.Protocol, "/nonexistent/socket"), {}),
-    ("pipe", "connect_read_pipe", (asyncio.Protocol, None), {}),
-    ("pipe", "connect_write_pipe", (asyncio.Protocol, None), {}),
-    ("subprocess", "subprocess_exec", (asyncio.SubprocessProtocol, "/bin/true"), {}),
-    ("subprocess", "subprocess_shell", (asyncio.SubprocessProtocol, "true"), {}),
     ("sendfile", "sendfile", (asyncio.Transport(), None), {}),
 ]
 

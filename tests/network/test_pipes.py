@@ -9,7 +9,7 @@ import socket
 import threading
 import tty
 import warnings
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any, cast
 
@@ -55,9 +55,10 @@ ALL_KINDS = [*STREAMS, terminal_ends]
 
 
 @pytest.fixture(params=STREAMS, ids=lambda make: make.__name__.removesuffix("_ends"))
-def ends(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ends]:
+def ends(request: pytest.FixtureRequest, tmp_path: Path) -> Ends:
     """Both ends of a stream of bytes. The test closes what it does not give to a transport."""
-    yield request.param(tmp_path)
+    made: Ends = request.param(tmp_path)
+    return made
 
 
 class PipeRecorder(Recorder):
@@ -539,11 +540,7 @@ def test_the_log_is_asyncios(
 
         caplog.clear()
         drive(loop_factory, main)
-        return [
-            without_transport(entry)
-            for entry in take_log(caplog)
-            if entry[1].startswith(("<", "pipe"))
-        ]
+        return [without_transport(entry) for entry in take_log(caplog) if entry[1].startswith(("<", "pipe"))]
 
     assert any("raised exception" in message for _, message, _ in same_as_asyncio(scenario))
 
@@ -668,9 +665,7 @@ async def test_an_interrupt_inside_data_received_leaves_the_transport_alive() ->
         protocol = PipeRecorder(data_received=interrupt)
 
         async def begin() -> None:
-            await asyncio.get_running_loop().connect_read_pipe(
-                lambda: protocol, os.fdopen(reader, "rb", 0)
-            )
+            await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, os.fdopen(reader, "rb", 0))
 
         loop.run_until_complete(begin())
         os.write(writer, b"1")
