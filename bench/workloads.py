@@ -69,6 +69,11 @@ MICRO_WORKLOADS = (
     Workload("create_task", "create_task and await"),
     Workload("future", "future set, task woken"),
     Workload("executor", "run_in_executor, one by one"),
+    Workload("pipe-receive", "pipe, 64 KiB from a child", 1.2),
+    Workload("pipe-send", "pipe, 64 KiB to a child", 1.2),
+    Workload("pipe-echo", "pipe, 1 KiB through a child", 1.2),
+    Workload("spawn", "spawn /bin/true and wait for it"),
+    Workload("spawn-1g", "the same with 1 GiB resident", 15.0),
 )
 
 WORKLOADS = TCP_WORKLOADS + UDP_WORKLOADS + WEB_WORKLOADS + MICRO_WORKLOADS

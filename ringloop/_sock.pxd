@@ -35,6 +35,7 @@ cdef class Sockets(LoopCore):
     cdef int checked_socket(self, object sock) except? -1
 
 
+cdef int check_pollable(int fd) except -1
 cdef object try_recv(int fd, Py_ssize_t size)
 cdef int get_writable(object target, Py_buffer *view) except -1
 cdef Py_ssize_t try_recv_into(int fd, object target) except -2

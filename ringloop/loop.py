@@ -14,6 +14,8 @@ from typing import Any, NoReturn
 
 from ringloop._accept import Streams
 from ringloop._core import LoopCore
+from ringloop._pipe import Pipes
+from ringloop.children import Children
 from ringloop.connecting import Connecting
 from ringloop.datagrams import Datagrams
 from ringloop.drivers import choose_driver
@@ -25,22 +27,6 @@ from ringloop.unix import UnixSockets
 
 class NotYetBuilt:
     """The parts of asyncio's interface that ringloop does not have yet. Each says so by name."""
-
-    async def connect_read_pipe(self, *args: Any, **kwargs: Any) -> NoReturn:
-        """Not built yet."""
-        raise NotImplementedError("ringloop has no pipes (connect_read_pipe) yet")
-
-    async def connect_write_pipe(self, *args: Any, **kwargs: Any) -> NoReturn:
-        """Not built yet."""
-        raise NotImplementedError("ringloop has no pipes (connect_write_pipe) yet")
-
-    async def subprocess_exec(self, *args: Any, **kwargs: Any) -> NoReturn:
-        """Not built yet."""
-        raise NotImplementedError("ringloop has no subprocesses (subprocess_exec) yet")
-
-    async def subprocess_shell(self, *args: Any, **kwargs: Any) -> NoReturn:
-        """Not built yet."""
-        raise NotImplementedError("ringloop has no subprocesses (subprocess_shell) yet")
 
     async def sendfile(self, *args: Any, **kwargs: Any) -> NoReturn:
         """Not built yet."""
@@ -55,10 +41,12 @@ class Loop(
     NotYetBuilt,
     UnixSockets,
     Streams,
+    Pipes,
     Connecting,
     Serving,
     Tls,
     Datagrams,
+    Children,
     Signals,
     base_events.BaseEventLoop,
 ):
@@ -73,6 +61,7 @@ class Loop(
         # Until all is there: a loop that was refused has nothing to close, and none to warn of.
         self._closed = True
         self.driver = choose_driver(driver)
+        self._children = {}
         LoopCore.__init__(self)
         base_events.BaseEventLoop.__init__(self)
         self._unix_server_sockets = {}
@@ -134,6 +123,7 @@ class Loop(
 
     def _forget_after_fork(self) -> None:
         Streams._forget_after_fork(self)
+        self._forget_children()
         self._drop_signals_after_fork()
 
     def close(self) -> None:
@@ -148,4 +138,5 @@ class Loop(
         base_events.BaseEventLoop.close(self)
         self._close_core()
         self._inbox = None
+        self._forget_children()
         self._close_signals()

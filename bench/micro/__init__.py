@@ -22,6 +22,11 @@ WORKLOADS = {
     "create_task": "tasks:batch",
     "future": "futures:batch",
     "executor": "executor:batch",
+    "pipe-receive": "pipes:receive",
+    "pipe-send": "pipes:send",
+    "pipe-echo": "pipes:echo",
+    "spawn": "spawns:small",
+    "spawn-1g": "spawns:large",
 }
 
 

@@ -10,14 +10,8 @@ from support.marks import ringloop_only
 
 pytestmark = ringloop_only
 
-HERE = ("127.0.0.1", 0)
-
 # What is named, the method, and arguments that would be right.
 NOT_BUILT = [
-    ("pipe", "connect_read_pipe", (asyncio.Protocol, None), {}),
-    ("pipe", "connect_write_pipe", (asyncio.Protocol, None), {}),
-    ("subprocess", "subprocess_exec", (asyncio.SubprocessProtocol, "/bin/true"), {}),
-    ("subprocess", "subprocess_shell", (asyncio.SubprocessProtocol, "true"), {}),
     ("sendfile", "sendfile", (asyncio.Transport(), None), {}),
 ]
 

@@ -1,0 +1,71 @@
+# Pipe transports: what the rooms above may use of them. See _pipe.pyx.
+
+from libc.stdint cimport int64_t, uint32_t
+
+from ringloop._callbacks cimport Handle
+from ringloop._flight cimport Operation, rl_sqe
+from ringloop._sock cimport Sockets
+
+
+cdef class PipePoll(Operation):
+    cdef PipeTransport transport
+    cdef uint32_t events
+    cdef Handle handle                 # runs when the pipe is ready, and reports what its callback raises
+
+    cdef int arm(self) except -1
+
+
+cdef class PipeTransport:
+    cdef Sockets loop
+    cdef object pipe                   # the caller's file object, ours to close; None once closed
+    cdef int fd                        # the pipe's; its number is still told after the end
+    cdef unsigned int mode             # as fstat tells: what kind of file it is
+    cdef object protocol
+    cdef object context                # that all of the protocol's callbacks run in
+    cdef dict extra
+    cdef bint closing
+    cdef bint ended                    # connection_lost is due, or was called:
+    cdef bint lost_called
+    cdef dict __dict__
+    cdef object __weakref__
+
+    cdef int open(self, Sockets loop, object pipe, object protocol, object extra, str refusal) except -1
+    cdef bint wants(self, PipePoll poll) noexcept
+    cdef bint is_busy(self) noexcept
+    cdef int cancel_polls(self) except -1
+    cdef int end(self, object exc) except -1
+    cdef int call_connection_lost(self, object exc) except -1
+    cdef int finish_if_idle(self) except -1
+    cdef int report(self, object exc, str message) except -1
+
+
+cdef class ReadPipeTransport(PipeTransport):
+    cdef PipePoll readable
+    cdef bint paused
+    cdef bint messages                 # a socket of messages, which a short read would cut
+    cdef bint large                    # the last read got much: the next goes straight into its object
+
+    cdef object read_once(self)
+    cdef object read_directly(self, Py_ssize_t size)
+    cdef int fatal_error(self, object exc) except -1
+
+
+cdef class WritePipeTransport(PipeTransport):
+    cdef PipePoll hangup
+    cdef PipePoll writable
+    cdef object queue                  # deque of bytes that the pipe has not taken yet
+    cdef Py_ssize_t head_offset        # of the first: how much of it is gone
+    cdef Py_ssize_t queued_bytes
+    cdef int lost_writes               # as asyncio's _conn_lost
+    cdef bint protocol_paused
+    cdef object high_water_bytes       # as they were given
+    cdef object low_water_bytes
+
+    cdef Py_ssize_t write_queue(self) except -2
+    cdef int push(self, object data, Py_ssize_t offset) except -1
+    cdef int drop_written(self, Py_ssize_t count) except -1
+    cdef int clear(self) except -1
+    cdef int fatal_error(self, object exc) except -1
+    cdef int pause_protocol_if_full(self) except -1
+    cdef int resume_protocol(self) except -1
+    cdef int tell_protocol(self, object method, str message) except -1
