@@ -16,6 +16,7 @@ from ringloop.running import HAS_POLICIES, install, new_event_loop, run
 
 if TYPE_CHECKING:
     from ringloop import os as os
+    from ringloop import shutil as shutil
     from ringloop._batch import Batch as Batch
     from ringloop._batch import batch as batch
     from ringloop._opening import open as open
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from ringloop.chains import chain as chain
     from ringloop.operations import Capability as Capability
     from ringloop.operations import capabilities as capabilities
+    from ringloop.path import Path as Path
     from ringloop.policy import EventLoopPolicy as EventLoopPolicy
     from ringloop.priorities import io_priority as io_priority
     from ringloop.priorities import prefetch as prefetch
@@ -33,18 +35,20 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = ["Loop", "RingUnavailableError", "__version__", "install", "new_event_loop", "run"]
-__all__ += ["Batch", "Capability", "Chain", "Operation"]
+__all__ += ["Batch", "Capability", "Chain", "Operation", "Path"]
 __all__ += ["batch", "capabilities", "chain", "io_priority", "open", "prefetch", "submit", "syscall"]
 if HAS_POLICIES:
     __all__ += ["EventLoopPolicy"]
 
 
 # What is imported when somebody first uses it, and from where.
+_MODULES = ("os", "shutil")
 _OPERATIONS = {
     "Batch": "_batch",
     "Capability": "operations",
     "Chain": "chains",
     "Operation": "submission",
+    "Path": "path",
     "batch": "_batch",
     "capabilities": "operations",
     "chain": "chains",
@@ -61,8 +65,8 @@ def __getattr__(name: str) -> Any:
 
     EventLoopPolicy: Python 3.14 deprecates what it is made of, 3.16 has it no more.
     """
-    if name == "os":
-        return importlib.import_module("ringloop.os")
+    if name in _MODULES:
+        return importlib.import_module(f"ringloop.{name}")
     if name in _OPERATIONS:
         value = getattr(importlib.import_module(f"ringloop.{_OPERATIONS[name]}"), name)
         globals()[name] = value
@@ -81,4 +85,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__, "os"})
+    return sorted({*globals(), *__all__, *_MODULES})

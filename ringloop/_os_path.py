@@ -5,7 +5,9 @@ Those that only look at the path are the standard library's own.
 
 import os as _os
 import stat as _stat
+import sys
 from os.path import (
+    abspath,
     basename,
     commonpath,
     commonprefix,
@@ -25,6 +27,7 @@ from ringloop._os import lstat, readlink
 from ringloop._os import stat as stat_of
 
 __all__ = [
+    "abspath",
     "basename",
     "commonpath",
     "commonprefix",
@@ -50,6 +53,10 @@ __all__ = [
     "splitdrive",
     "splitext",
 ]
+
+
+# Before Python 3.13 the errors of realpath() tell relative paths as such.
+_RESOLVES_FROM_ROOT = sys.version_info >= (3, 13)
 
 
 async def exists(path: Any) -> bool:
@@ -138,13 +145,15 @@ async def realpath(filename: Any, *, strict: bool = False) -> Any:
     With `strict` what does not exist, and a circle of links, raise OSError; without, they stay as they are.
     """
     filename = _os.fspath(filename)
-    here = _os.getcwdb() if isinstance(filename, bytes) else _os.getcwd()
+    here = filename[:0]
+    if _RESOLVES_FROM_ROOT:
+        here = _os.getcwdb() if isinstance(filename, bytes) else _os.getcwd()
     path, _ = await _resolved(here, filename, strict, {})
-    return normpath(path)
+    return abspath(path)
 
 
 async def _resolved(path: Any, rest: Any, strict: bool, known: dict[Any, Any]) -> tuple[Any, bool]:
-    """`rest` walked from the absolute `path`, and whether all of it was: a circle of links ends it.
+    """`rest` walked from `path`, and whether all of it was: a circle of links ends it.
 
     `known` holds where the links met so far lead to; None: that is being found out.
     """
@@ -156,7 +165,8 @@ async def _resolved(path: Any, rest: Any, strict: bool, known: dict[Any, Any]) -
         if not part or part == dot:
             continue
         if part == dots:
-            path = dirname(path)
+            above, name = split(path)
+            path = join(path, dots) if name == dots or not path else above
             continue
         link = join(path, part)
         if link in known:

@@ -208,8 +208,8 @@ def _split(name: Any) -> tuple[Any, Any]:
 class ScandirIterator:
     """What `scandir` returns: `async with` and `async for` it, or `await` it to have it begin."""
 
-    def __init__(self, path: Any) -> None:
-        self._directory = Directory("scandir", path)
+    def __init__(self, directory: Directory) -> None:
+        self._directory = directory
         self._entries: list[DirEntry] = []  # the next is the last
         self._has_begun = False
 
@@ -252,7 +252,7 @@ class ScandirIterator:
 def scandir(path: Any = None) -> ScandirIterator:
     """As os.scandir(): an asynchronous iterator of DirEntry. `path` may be a file descriptor."""
     sys.audit("os.scandir", path)
-    return ScandirIterator(path)
+    return ScandirIterator(Directory("scandir", path))
 
 
 async def walk(
