@@ -123,7 +123,7 @@ def test_arguments_are_those_of_pathlib() -> None:
 
 
 @pytest.mark.parametrize(
-    "spelled", ["", ".", "/", "//a", "a/b.tar.gz", "../a", "/a/./b//c/", "~", ".x", "a/.."]
+    "spelled", ["", ".", "/", "//a", "a/b.tar.gz", "../a", "/a/./b//c/", "~", ".x", "a/..", "a."]
 )
 def test_it_is_a_pure_path(spelled: str) -> None:
     path, pure = ringloop.Path(spelled), pathlib.PurePosixPath(spelled)

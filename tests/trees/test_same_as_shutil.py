@@ -1,0 +1,136 @@
+"""Every function does what shutil of the running Python does: result, exception, effect, and what handlers hear."""
+
+import inspect
+import os
+import pathlib
+import shutil
+import stat
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import ringloop.shutil
+from os_calls.differential import contents, make_tree
+
+LONG = "x" * 300
+PATHS = ["file", "directory", "link", "link_to_directory", "broken", "circle", "fifo", "näme", "nothing"]
+PATHS += ["not-utf8-\udcff", "file/below", "bare", "a\0b", LONG, "", "nothing/x", "directory/", "new/"]
+FILES = ["file", "directory", "link", "broken", "fifo", "nothing", "file/below", "", "other", "/proc/version"]
+
+Call = tuple[str, tuple[Any, ...], dict[str, Any]]
+
+
+def calls() -> list[Call]:
+    found: list[Call] = []
+    for function in ("copyfile", "copymode", "copystat", "copy", "copy2"):
+        for src in FILES:
+            for dst in ["new", *PATHS]:
+                found += [(function, (src, dst), {}), (function, (src, dst), {"follow_symlinks": False})]
+        found += [(function, (b"file", b"new"), {}), (function, (pathlib.Path("file"), "new"), {})]
+        found += [
+            (function, ("file", "new", True), {}),
+            (function, ("broken", "link"), {"follow_symlinks": False}),
+        ]
+    for src in [*PATHS, "file", b"directory", pathlib.Path("directory")]:
+        for dst in ("new", "bare", "nothing/new", "file", "directory", src):
+            found += [("move", (src, dst), {})]
+        found += [
+            ("rmtree", (src,), {}),
+            ("rmtree", (src,), {"ignore_errors": True}),
+            ("rmtree", (src, True), {}),
+        ]
+        for options in ({}, {"dirs_exist_ok": True}):
+            found += [("copytree", (src, "new"), options), ("copytree", (src, "bare"), options)]
+            found += [("copytree", (src, "file"), options), ("copytree", (src, "nothing/new"), options)]
+    for options in ({}, {"symlinks": True}, {"ignore_dangling_symlinks": True}):
+        found.append(("copytree", ("tree", "new"), options))
+        found.append(
+            ("copytree", ("tree", "new"), options | {"ignore": shutil.ignore_patterns("f*", "below")})
+        )
+        found.append(("copytree", ("tree", "new"), options | {"copy_function": "copy"}))
+    found += [("rmtree", ("tree",), {}), ("move", ("tree", "tree/new"), {}), ("move", ("tree", "bare"), {})]
+    found += [("move", (b"tree/", b"bare/"), {}), ("move", ("tree", "bare/tree/"), {})]
+    found += [
+        ("rmtree", ("below",), {"dir_fd": "directory"}),
+        ("rmtree", ("nothing",), {"dir_fd": "directory"}),
+    ]
+    return found
+
+
+def make_place(root: Path) -> None:
+    make_tree(root)
+    make_tree(root / "tree")
+    # Whether these can be copied depends on the order, or they are what is never ready.
+    for name in ("circle", "fifo"):
+        (root / "tree" / name).unlink()
+    for path in ("a/b/c", "a/b/d", "e"):
+        (root / "tree" / path).mkdir(parents=True)
+        for number in range(5):
+            (root / "tree" / path / f"file{number}").write_bytes(path.encode() * number)
+    (root / "tree" / "a" / "fifo").symlink_to("/nothing")
+    os.mkfifo(root / "tree" / "a" / "b" / "fifo")
+
+
+def plain(error: BaseException) -> Any:
+    if isinstance(error, shutil.Error) and isinstance(error.args[0], list):
+        return type(error), [tuple(os.fspath(part) for part in found) for found in error.args[0]]
+    message = str(error).replace("PosixPath(", "Path(")
+    names = [getattr(error, name, None) for name in ("filename", "filename2")]
+    return type(error), message, [name if name is None else os.fspath(name) for name in names]
+
+
+async def outcome(module: Any, call: Call, root: Path) -> Any:
+    function, args, options = call
+    make_place(root)
+    os.chdir(root)
+    options = dict(options)
+    heard: list[Any] = []
+    if "copy_function" in options:
+        options["copy_function"] = getattr(module, options["copy_function"])
+    if "dir_fd" in options:
+        options["dir_fd"] = os.open(options["dir_fd"], os.O_RDONLY)
+    if function == "rmtree" and len(args) == 1 and not options.get("ignore_errors"):
+        options["onerror"] = lambda func, path, info: heard.append((func, path, plain(info[1])))
+    try:
+        result = getattr(module, function)(*args, **options)
+        if inspect.isawaitable(result):
+            result = await result
+    except Exception as error:
+        result = plain(error)
+    finally:
+        os.chdir("/")
+        if "dir_fd" in options:
+            os.close(options["dir_fd"])
+    left = contents(root)
+    times = {
+        path: (path.lstat().st_mtime_ns) for path in root.rglob("*") if path.lstat().st_mtime_ns == 10**18
+    }
+    shutil.rmtree(root)
+    return result, heard, times, left
+
+
+@pytest.mark.parametrize("function", ["copyfile", "copymode", "copystat", "copy", "copy2", "copytree"])
+async def test_copies(function: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir("/")
+    await compare([call for call in calls() if call[0] == function], tmp_path / "place")
+
+
+@pytest.mark.parametrize("function", ["move", "rmtree"])
+async def test_removes(function: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir("/")
+    await compare([call for call in calls() if call[0] == function], tmp_path / "place")
+
+
+async def compare(calls: list[Call], root: Path) -> None:
+    different = []
+    for call in calls:
+        expected, found = await outcome(shutil, call, root), await outcome(ringloop.shutil, call, root)
+        if found != expected:
+            different.append(f"{call}\n  shutil:   {expected[:2]}\n  ringloop: {found[:2]}")
+            if found[:2] == expected[:2]:
+                changed = set(map(repr, expected[3])) ^ set(map(repr, found[3]))
+                different.append(f"  left: {sorted(changed)} {expected[2].items() ^ found[2].items()}")
+    assert not different, "\n".join(different)
