@@ -1,4 +1,4 @@
-"""`glob`, `rglob` and `walk` find what pathlib of the running Python finds, in its order; and what is newer."""
+"""`glob`, `rglob` and `walk` find what pathlib of the running Python finds, in its order."""
 
 import inspect
 import os

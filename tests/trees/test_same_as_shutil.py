@@ -1,12 +1,9 @@
-"""Every function does what shutil of the running Python does: result, exception, effect, and what handlers hear."""
+"""Every function does what shutil of the running Python does: result, exception, effect, handlers."""
 
 import inspect
 import os
 import pathlib
 import shutil
-import stat
-import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +14,7 @@ from os_calls.differential import contents, make_tree
 
 LONG = "x" * 300
 PATHS = ["file", "directory", "link", "link_to_directory", "broken", "circle", "fifo", "näme", "nothing"]
-PATHS += ["not-utf8-\udcff", "file/below", "bare", "a\0b", LONG, "", "nothing/x", "directory/", "new/"]
+PATHS += ["file/below", "bare", "a\0b", LONG, "", "directory/"]
 FILES = ["file", "directory", "link", "broken", "fifo", "nothing", "file/below", "", "other", "/proc/version"]
 
 Call = tuple[str, tuple[Any, ...], dict[str, Any]]
@@ -27,7 +24,7 @@ def calls() -> list[Call]:
     found: list[Call] = []
     for function in ("copyfile", "copymode", "copystat", "copy", "copy2"):
         for src in FILES:
-            for dst in ["new", *PATHS]:
+            for dst in ["new", "new/", "nothing/x", *FILES[:5], "link_to_directory", "", "a\0b"]:
                 found += [(function, (src, dst), {}), (function, (src, dst), {"follow_symlinks": False})]
         found += [(function, (b"file", b"new"), {}), (function, (pathlib.Path("file"), "new"), {})]
         found += [
@@ -36,12 +33,11 @@ def calls() -> list[Call]:
         ]
     for src in [*PATHS, "file", b"directory", pathlib.Path("directory")]:
         for dst in ("new", "bare", "nothing/new", "file", "directory", src):
-            found += [("move", (src, dst), {})]
-        found += [
-            ("rmtree", (src,), {}),
-            ("rmtree", (src,), {"ignore_errors": True}),
-            ("rmtree", (src, True), {}),
-        ]
+            if not isinstance(src, bytes):
+                found += [("move", (src, dst), {})]
+        if src != "fifo":  # that of shutil waits for a writer, up to Python 3.12
+            found += [("rmtree", (src,), {}), ("rmtree", (src, True), {})]
+            found += [("rmtree", (src,), {"ignore_errors": True})]
         for options in ({}, {"dirs_exist_ok": True}):
             found += [("copytree", (src, "new"), options), ("copytree", (src, "bare"), options)]
             found += [("copytree", (src, "file"), options), ("copytree", (src, "nothing/new"), options)]
@@ -60,8 +56,7 @@ def calls() -> list[Call]:
     return found
 
 
-def make_place(root: Path) -> None:
-    make_tree(root)
+def make_tree_of_trees(root: Path) -> None:
     make_tree(root / "tree")
     # Whether these can be copied depends on the order, or they are what is never ready.
     for name in ("circle", "fifo"):
@@ -84,7 +79,9 @@ def plain(error: BaseException) -> Any:
 
 async def outcome(module: Any, call: Call, root: Path) -> Any:
     function, args, options = call
-    make_place(root)
+    make_tree(root)
+    if any("tree" in str(arg) for arg in args):
+        make_tree_of_trees(root)
     os.chdir(root)
     options = dict(options)
     heard: list[Any] = []
