@@ -53,9 +53,8 @@ async def _copied_by_range(source: int, target: int, request_bytes: int, names: 
         try:
             count = await os.copy_file_range(source, target, request_bytes, offset_dst=offset)
         except OSError as error:
-            _name(error, names)
             if offset > 0 or error.errno == errno.ENOSPC:
-                raise
+                raise OSError(error.errno, error.strerror, names[0], None, names[1]) from None
             return False
         if count == 0:
             # Of files that are made as they are read, as those in /proc, it copies nothing and says so.
@@ -70,9 +69,8 @@ async def _copied_by_sendfile(source: int, target: int, request_bytes: int, name
         try:
             count = await os.sendfile(target, source, offset, request_bytes)
         except OSError as error:
-            _name(error, names)
             if offset > 0 or error.errno == errno.ENOSPC:
-                raise
+                raise OSError(error.errno, error.strerror, names[0], None, names[1]) from None
             return False
         if count == 0:
             return True
@@ -84,10 +82,6 @@ async def _copy_by_pieces(source: int, target: int) -> None:
         rest = memoryview(piece)
         while rest:
             rest = rest[await os.write(target, rest) :]
-
-
-def _name(error: OSError, names: tuple[Any, Any]) -> None:
-    error.filename, error.filename2 = names
 
 
 async def _copy_attributes(

@@ -538,8 +538,8 @@ class Path(PurePosixPath):
         """Moves the file or directory into the directory `target_dir`. Returns the new path."""
         return await self.move(self._inside(target_dir))
 
-    def _like(self, target: Any) -> Self:
-        return target if isinstance(target, Path) else self.with_segments(target)  # type: ignore[return-value]
+    def _like(self, target: Any) -> Any:
+        return target if isinstance(target, Path) else self.with_segments(target)
 
     def _inside(self, directory: Any) -> Self:
         if not self.name:
@@ -560,9 +560,7 @@ def _refuse_circle(error: OSError) -> None:
 
 
 def _refusal(why: str, source: PurePath, target: PurePath) -> OSError:
-    error = OSError(errno.EINVAL, why)
-    error.filename, error.filename2 = str(source), str(target)
-    return error
+    return OSError(errno.EINVAL, why, str(source), None, str(target))
 
 
 async def _refuse_same_file(source: Path, target: Path) -> None:

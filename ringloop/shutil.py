@@ -43,7 +43,9 @@ __all__ = [
 ]
 
 _FILES_IN_FLIGHT_MAX = 64
-_DIRECTORIES_IN_FLIGHT_MAX = 8
+_DIRECTORIES_IN_FLIGHT_MAX = 4
+# The kernel changes a directory for one at a time: others would only wait, each in a thread.
+_REMOVALS_IN_A_DIRECTORY_MAX = 8
 _DIRECTORIES_OPEN_MAX = 64
 
 # What changed in shutil with Python 3.13.
@@ -352,7 +354,7 @@ class _RemoveTree:
     async def _unlink(self, directory: _Removed, names: list[str]) -> None:
         """Removes what is no directory, many at a time."""
         operations = (("unlinkat", name, 0, directory.fd) for name in names)
-        async with ringloop.batch(operations, cookies=names, limit=_FILES_IN_FLIGHT_MAX) as batch:
+        async with ringloop.batch(operations, cookies=names, limit=_REMOVALS_IN_A_DIRECTORY_MAX) as batch:
             async for name, result in batch:
                 if not isinstance(result, OSError):
                     continue
