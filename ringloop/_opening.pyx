@@ -251,20 +251,17 @@ async def open_slowly(Opening asked):
     status.request.entry.sqe.op_flags = AT_EMPTY_PATH
     try:
         await status
-    except OSError:
-        raw.fd = -1
-        raise
-    rl_resident_forget(&raw.known)
-    raw.known = status.known
-    raw.identified = raw.known.kind != 0
-    try:
+        rl_resident_forget(&raw.known)
+        raw.known = status.known
+        raw.identified = raw.known.kind != 0
         asked.take_status(raw, &status.status)
-    except OSError:
+        if not raw.regular or raw.exposed:
+            await find_position(raw)
+    except BaseException:
+        # What was not opened, also because that was cancelled, is the caller's as it was.
         if type(asked.path) is int:
             raw.fd = -1
         raise
-    if not raw.regular or raw.exposed:
-        await find_position(raw)
     result = asked.finish(raw)
     raw.warned = False
     return result

@@ -1,5 +1,6 @@
 """The arguments of open(): the same files, errors and warnings as builtins.open's."""
 
+import asyncio
 import builtins
 import io
 import itertools
@@ -102,6 +103,16 @@ async def test_an_fd_is_closed_only_if_asked(tmp_path: Path) -> None:
         assert await file.seek(0) == 0
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(fd)
+
+
+async def test_an_fd_whose_opening_was_cancelled_is_still_the_callers(tmp_path: Path) -> None:
+    fd = os.open(tmp_path / "file", os.O_RDWR | os.O_CREAT)
+    task = asyncio.ensure_future(ringloop.open(fd, "r+b"))
+    await asyncio.sleep(0)  # its first step, in which it asks what the fd is
+    assert task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    os.close(fd)
 
 
 async def test_an_opener(tmp_path: Path) -> None:
