@@ -5,6 +5,8 @@ What is to be written leaves its buffer only when the kernel took it: a flush th
 nothing. What a read has gathered before it failed or was cancelled is read ahead again.
 """
 
+import errno
+
 cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
@@ -652,6 +654,24 @@ cdef class BufferedFile(Layer):
     def detach(self):
         """Flushes, and gives the raw file, apart from which this object is of no use any more."""
         return self.call(FILE_DETACH)
+
+    def _give_fd(self):
+        """The fd, whose position is where this object was; apart from it this object is of no use any more.
+
+        As detach() for who cannot wait: BlockingIOError if there is something to wait for.
+        """
+        cdef RawFile raw = self.lowest()
+        raw.check_open()
+        if raw.turns.busy or raw.turns.in_flight != 0 or self.is_dirty():
+            raise BlockingIOError(
+                errno.EAGAIN, "cannot detach a file with a call that is not over, or with data to be flushed")
+        self.rewind()
+        fd = self.fileno()
+        self.raw_file = None
+        raw.warned = True
+        raw.closefd = False
+        raw.close_plainly()
+        return fd
 
 
 cdef int write_plainly(RawFile raw, BufferedFile file) except -1:

@@ -559,6 +559,13 @@ cdef class TextFile(Layer):
         """Flushes, and gives the binary file below, apart from which this object is of no use any more."""
         return self.call(FILE_DETACH)
 
+    def _give_fd(self):
+        """As BufferedFile's."""
+        self.lowest()
+        fd = self.below._give_fd()
+        self.below = None
+        return fd
+
 
 cdef object cookie_of(object position, object flags, object length, object needs_end, object skip):
     """A position for seek(): from `position` on, with the decoder's `flags`, decode `length` bytes, and the
