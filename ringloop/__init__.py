@@ -15,6 +15,7 @@ from ringloop.loop import Loop
 from ringloop.running import HAS_POLICIES, install, new_event_loop, run
 
 if TYPE_CHECKING:
+    from ringloop import aiofiles as aiofiles
     from ringloop import os as os
     from ringloop import shutil as shutil
     from ringloop._batch import Batch as Batch
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from ringloop.chains import chain as chain
     from ringloop.operations import Capability as Capability
     from ringloop.operations import capabilities as capabilities
+    from ringloop.patching import Patch as Patch
+    from ringloop.patching import patch as patch
     from ringloop.path import Path as Path
     from ringloop.policy import EventLoopPolicy as EventLoopPolicy
     from ringloop.priorities import io_priority as io_priority
@@ -35,8 +38,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = ["Loop", "RingUnavailableError", "__version__", "install", "new_event_loop", "run"]
-__all__ += ["Batch", "Capability", "Chain", "Operation", "Path"]
-__all__ += ["batch", "capabilities", "chain", "io_priority", "open", "prefetch", "submit", "syscall"]
+__all__ += ["Batch", "Capability", "Chain", "Operation", "Patch", "Path"]
+__all__ += ["batch", "capabilities", "chain", "io_priority", "open", "patch", "prefetch", "submit", "syscall"]
 if HAS_POLICIES:
     __all__ += ["EventLoopPolicy"]
 
@@ -48,12 +51,14 @@ _OPERATIONS = {
     "Capability": "operations",
     "Chain": "chains",
     "Operation": "submission",
+    "Patch": "patching",
     "Path": "path",
     "batch": "_batch",
     "capabilities": "operations",
     "chain": "chains",
     "io_priority": "priorities",
     "open": "_opening",
+    "patch": "patching",
     "prefetch": "priorities",
     "submit": "submission",
     "syscall": "submission",

@@ -1,0 +1,42 @@
+"""A plugin of pytest for other projects' own tests: they run on one loop, and against what is to be tested.
+
+    SUITE_LOOP       "asyncio" or "ringloop": where async tests run
+    SUITE_ALIAS      a name that stands for another module from now on: aiofiles=ringloop.aiofiles
+    SUITE_PATCH      what is patched during all tests, as ringloop.patch() has it
+"""
+
+import asyncio
+import importlib
+import os
+import pkgutil
+import sys
+from typing import Any
+
+import pytest
+
+import ringloop
+
+
+def _alias(name: str, target: str) -> None:
+    module = importlib.import_module(target)
+    sys.modules[name] = module
+    for found in pkgutil.walk_packages(module.__path__, f"{target}."):
+        sys.modules[name + found.name.removeprefix(target)] = importlib.import_module(found.name)
+
+
+if "SUITE_ALIAS" in os.environ:
+    _alias(*os.environ["SUITE_ALIAS"].split("="))
+if "SUITE_PATCH" in os.environ:
+    ringloop.patch(os.environ["SUITE_PATCH"])
+
+if os.environ["SUITE_LOOP"] == "ringloop":
+    ringloop.install()
+
+FACTORIES = {"asyncio": asyncio.SelectorEventLoop, "ringloop": ringloop.new_event_loop}
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_asyncio_loop_factories(config: Any, item: Any) -> Any:
+    """pytest-asyncio's hook."""
+    name = os.environ["SUITE_LOOP"]
+    return {name: FACTORIES[name]}

@@ -1,0 +1,63 @@
+"""Other projects' own tests: fetched from the package index, and run by a pytest of their own."""
+
+import os
+import re
+import subprocess
+import sys
+import tarfile
+import xml.etree.ElementTree as ElementTree
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).parent.parent
+ROOT = TESTS.parent
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A project's tests at one version, and which of them are left out."""
+
+    project: str
+    version: str
+    arguments: tuple[str, ...]
+    #: The test's name, without parameters, and why it cannot pass.
+    left_out: dict[str, str]
+    #: How many must pass at least: that all were skipped is no success.
+    passed_min: int
+
+
+def fetch(suite: Suite, into: Path) -> Path:
+    """The unpacked source distribution. The test is skipped if there is no network."""
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
+    # Its build is not wanted, but pip asks it for its name, and for that needs what it is built with.
+    command += ["--no-binary", suite.project, "--dest", str(into), f"{suite.project}=={suite.version}"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    archives = sorted(into.glob("*.tar.gz"))
+    if done.returncode != 0 or not archives:
+        if re.search(r"NewConnectionError|NameResolutionError|Temporary failure in name resolution", done.stderr):
+            pytest.skip("no network")
+        pytest.fail(f"pip download {suite.project}: {done.stderr}")
+    with tarfile.open(archives[0]) as archive:
+        archive.extractall(into, filter="data")
+    return into / archives[0].name.removesuffix(".tar.gz")
+
+
+def run(suite: Suite, source: Path, **environment: str) -> None:
+    """Runs the tests and fails unless all pass but those left out, which must fail."""
+    report = source / "report.xml"
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "suites.plugin", "-p", "no:cacheprovider"]
+    command += [f"--junit-xml={report}", *suite.arguments]
+    path = os.pathsep.join((str(ROOT), str(TESTS)))
+    env = {**os.environ, **environment, "PYTHONPATH": path}
+    env.pop("PYTEST_ADDOPTS", None)
+    done = subprocess.run(command, cwd=source, env=env, capture_output=True, text=True, timeout=600)
+    assert report.exists(), done.stdout + done.stderr
+    cases = list(ElementTree.parse(report).iter("testcase"))
+    failed = {case.get("name", "") for case in cases if {"failure", "error"} & {part.tag for part in case}}
+    unexpected = {name for name in failed if name.partition("[")[0] not in suite.left_out}
+    assert not unexpected, done.stdout[-20_000:]
+    passed = {name.partition("[")[0] for name in suite.left_out} - {name.partition("[")[0] for name in failed}
+    assert not passed, f"left out, but they pass: {passed}"
+    assert sum(len(case) == 0 for case in cases) >= suite.passed_min, done.stdout

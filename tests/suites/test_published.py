@@ -1,0 +1,52 @@
+"""aiofiles' and anyio's own tests of files, on asyncio's loop and on ringloop's.
+
+aiofiles' run against `ringloop.aiofiles`, and against aiofiles itself with `ringloop.patch("aiofiles")`;
+anyio's with `ringloop.patch("anyio")`.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from suites.published import Suite, fetch, run
+
+LEFT_OUT = {"test_access": "root may read and write what nobody may"} if os.geteuid() == 0 else {}
+
+AIOFILES = Suite("aiofiles", "25.1.0", ("--asyncio-mode=auto", "tests"), LEFT_OUT, 200)
+ANYIO = Suite(
+    "anyio",
+    "4.16.0",
+    ("-p", "no:asyncio", "tests/test_fileio.py", "tests/test_tempfile.py", "tests/test_to_thread.py"),
+    {},
+    300,
+)
+
+# They take long, and aiofiles' tests use a port of their own: one after the other.
+pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("published")]
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Suite], Path]]:
+    """Fetches what was not fetched yet."""
+    fetched: dict[str, Path] = {}
+
+    def source(suite: Suite) -> Path:
+        if suite.project not in fetched:
+            fetched[suite.project] = fetch(suite, tmp_path_factory.mktemp(suite.project))
+        return fetched[suite.project]
+
+    return source
+
+
+def test_aiofiles_against_ringloops(source: Callable[[Suite], Path], loop_name: str) -> None:
+    run(AIOFILES, source(AIOFILES), SUITE_LOOP=loop_name, SUITE_ALIAS="aiofiles=ringloop.aiofiles")
+
+
+def test_aiofiles_patched(source: Callable[[Suite], Path], loop_name: str) -> None:
+    run(AIOFILES, source(AIOFILES), SUITE_LOOP=loop_name, SUITE_PATCH="aiofiles")
+
+
+def test_anyio_patched(source: Callable[[Suite], Path], loop_name: str) -> None:
+    run(ANYIO, source(ANYIO), SUITE_LOOP=loop_name, SUITE_PATCH="anyio")
