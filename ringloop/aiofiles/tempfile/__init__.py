@@ -1,5 +1,6 @@
 """`aiofiles.tempfile`: temporary files and directories; their names and rights are those of `tempfile`."""
 
+import asyncio
 import contextlib
 import errno
 import os as _os
@@ -104,7 +105,7 @@ async def _named_file(
     try:
         file = await _file_of(fd, *arguments[:4])
     except BaseException:
-        _os.unlink(path)
+        await os.unlink(path)
         raise
     result = wrap(file, loop=loop, executor=executor)
     result._file = NamedFile(file, path, delete, delete_on_close)
@@ -143,7 +144,9 @@ async def _spooled_file(max_size: int, arguments: tuple[Any, ...], loop: Any, ex
 
 
 async def _directory(suffix: Any, prefix: Any, dir: Any, loop: Any, executor: Any) -> Any:
-    path, _ = await _new(suffix, prefix, dir, lambda path: os.mkdir(path, 0o700))
+    path, _ = await _new(
+        suffix, prefix, dir, lambda path: os.mkdir(path, 0o700), lambda path, _: os.rmdir(path)
+    )
     return AsyncTemporaryDirectory(path, loop=loop, executor=executor)
 
 
@@ -187,15 +190,30 @@ async def _parts(suffix: Any, prefix: Any, dir: Any) -> tuple[Any, Any, Any]:
 
 async def _new_file(suffix: Any, prefix: Any, dir: Any) -> tuple[Any, int]:
     """The path and the fd of a file that was not there."""
-    return await _new(suffix, prefix, dir, lambda path: os.open(path, _FLAGS, 0o600))
+
+    async def undo(path: Any, fd: int) -> None:
+        _os.close(fd)
+        await os.unlink(path)
+
+    return await _new(suffix, prefix, dir, lambda path: os.open(path, _FLAGS, 0o600), undo)
 
 
-async def _new(suffix: Any, prefix: Any, dir: Any, make: Callable[[Any], Any]) -> tuple[Any, Any]:
-    """A path that `make`, called with it, found free; and what it gave."""
+async def _new(
+    suffix: Any, prefix: Any, dir: Any, make: Callable[[Any], Any], undo: Callable[[Any, Any], Any]
+) -> tuple[Any, Any]:
+    """A path that `make`, called with it, found free; and what it gave, which `undo` takes back."""
     directory, start, end = await _parts(suffix, prefix, dir)
     for _ in range(_tempfile.TMP_MAX):
         name = "".join(_random.choices(_CHARACTERS, k=8))
         path = _os.path.join(directory, start + (name if isinstance(start, str) else name.encode()) + end)
-        with contextlib.suppress(FileExistsError):
-            return path, await make(path)
+        # A cancelled call may have made it, or found that somebody else has: it is let come to its end.
+        making = asyncio.ensure_future(make(path))
+        try:
+            return path, await asyncio.shield(making)
+        except FileExistsError:
+            continue
+        except asyncio.CancelledError:
+            with contextlib.suppress(OSError):
+                await undo(path, await making)
+            raise
     raise FileExistsError(errno.EEXIST, "No usable temporary file name found")

@@ -1,0 +1,1 @@
+"""`ringloop.patch`, and frameworks that call the libraries it patches."""
