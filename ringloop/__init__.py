@@ -45,7 +45,7 @@ if HAS_POLICIES:
 
 
 # What is imported when somebody first uses it, and from where.
-_MODULES = ("os", "shutil")
+_MODULES = ("aiofiles", "os", "shutil")
 _OPERATIONS = {
     "Batch": "_batch",
     "Capability": "operations",
