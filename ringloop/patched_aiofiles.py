@@ -25,7 +25,7 @@ from ringloop.loop import Loop
 class _Manager(aiofiles.base.AiofilesContextManager):
     """What open() returns."""
 
-    __slots__ = ()
+    _obj: Any
 
     async def __aexit__(self, *exception: Any) -> None:
         if isinstance(self._obj, (base.AsyncBase, temptypes.AsyncTemporaryDirectory)):
@@ -37,8 +37,6 @@ class _Manager(aiofiles.base.AiofilesContextManager):
 
 class _DirectoryManager(_Manager, aiofiles.tempfile.AiofilesContextManagerTempDir):
     """What TemporaryDirectory() returns."""
-
-    __slots__ = ()
 
 
 def _pairs() -> dict[type, type]:
@@ -61,7 +59,7 @@ _BOTH = _pairs()
 
 
 class _Loop:
-    """A loop of ringloop's for aiofiles: what it has executed by a thread is an operation, if there is one."""
+    """A loop of ringloop's for aiofiles: what threads are asked for is an operation, if there is one."""
 
     def __init__(self, loop: Loop) -> None:
         self._loop = loop

@@ -5,8 +5,8 @@ give it functions of `os`. What is found in a table here is awaited instead, und
 cancellation that is already there comes first, one that comes meanwhile is heard afterwards, unless the
 caller abandons the call; the caller's own limiter holds.
 
-Whoever has anyio open a file gets one of ringloop's in the AsyncFile; but `open` given to `to_thread.run_sync`
-is asked for a blocking file, and returns one.
+Whoever has anyio open a file gets one of ringloop's in the AsyncFile; but who gives `open` itself to
+`to_thread.run_sync` asks for a blocking file, and gets one.
 """
 
 import asyncio

@@ -27,9 +27,9 @@ class Patch:
         return f"<ringloop.Patch {', '.join(self._names) or 'undone'}>"
 
     def undo(self) -> None:
-        """Takes the patch back, unless another one of the same library still stands. The second time: nothing.
+        """Takes the patch back, unless another one of the same library still stands.
 
-        Files that are open keep working.
+        Does nothing the second time. Files that are open keep working.
         """
         names, self._names = self._names, ()
         for name in names:
@@ -67,7 +67,9 @@ def patch(*names: str) -> Patch:
     for name in names:
         _counts[name] = _counts.get(name, 0) + 1
         if name in made:
-            _originals[name] = [(owner, attribute, getattr(owner, attribute)) for owner, attribute, _ in made[name]]
+            _originals[name] = [
+                (owner, attribute, getattr(owner, attribute)) for owner, attribute, _ in made[name]
+            ]
             for owner, attribute, value in made[name]:
                 setattr(owner, attribute, value)
     return Patch(names)

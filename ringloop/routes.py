@@ -14,10 +14,10 @@ from ringloop import os
 
 #: Those that are the same with `await` before them.
 _SAME = (
-    "access chmod chown close copy_file_range fchmod fchown fdatasync fstat fstatvfs fsync ftruncate getxattr "
-    "lchown link listdir listxattr lseek lstat makedirs mkdir mkfifo mknod open posix_fadvise posix_fallocate "
-    "pread preadv pwrite pwritev read readlink readv remove removedirs removexattr rename renames replace "
-    "rmdir sendfile setxattr splice stat statvfs symlink truncate unlink utime write writev"
+    "access chmod chown close copy_file_range fchmod fchown fdatasync fstat fstatvfs fsync ftruncate "
+    "getxattr lchown link listdir listxattr lseek lstat makedirs mkdir mkfifo mknod open posix_fadvise "
+    "posix_fallocate pread preadv pwrite pwritev read readlink readv remove removedirs removexattr rename "
+    "renames replace rmdir sendfile setxattr splice stat statvfs symlink truncate unlink utime write writev"
 )
 _SAME_OF_PATH = (
     "exists getatime getctime getmtime getsize isdir isfile islink ismount lexists realpath samefile"

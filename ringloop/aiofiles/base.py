@@ -17,6 +17,9 @@ from ringloop.loop import Loop
 class Awaited:
     """A file object of ours upon one of ringloop's: what it has is awaited, too."""
 
+    async def __aexit__(self, *exception: object) -> None:
+        raise NotImplementedError
+
 
 def takes_threads(executor: Any) -> bool:
     """Whether all is done by threads: the caller named those, and the loop has nothing else."""

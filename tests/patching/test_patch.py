@@ -109,7 +109,11 @@ async def test_anyio_paths(patched: ringloop.Patch, tmp_path: pathlib.Path) -> N
         await (root / "link").symlink_to("a/file")
         found = [await (root / "link").is_symlink(), await (root / "link").is_file(), await path.is_dir()]
         found += [await (root / "none").exists(), await (path / "below").exists(), await root.is_mount()]
-        found += [await anyio.Path("/dev/null").is_char_device(), await path.is_fifo(), await path.is_socket()]
+        found += [
+            await anyio.Path("/dev/null").is_char_device(),
+            await path.is_fifo(),
+            await path.is_socket(),
+        ]
         assert found == [True, True, False, False, False, False, True, False, False]
         assert await (root / "link").resolve() == path
         assert (await (root / "link").lstat()).st_size == 6

@@ -1,6 +1,6 @@
-"""FastAPI's and Starlette's static files, file responses and uploads with `ringloop.patch("anyio", "aiofiles")`.
+"""FastAPI's and Starlette's static files, file responses and uploads, when anyio and aiofiles are patched.
 
-Each is asked the same with and without it.
+Each is asked the same without that.
 """
 
 import asyncio
@@ -43,7 +43,10 @@ def starlette_app(root: Path) -> Any:
 
 async def store(root: Path, upload: Any) -> int:
     """Keeps the upload twice: by anyio and by aiofiles."""
-    async with await anyio.open_file(root / "by anyio", "wb") as one, aiofiles.open(root / "by aiofiles", "wb") as two:
+    async with (
+        await anyio.open_file(root / "by anyio", "wb") as one,
+        aiofiles.open(root / "by aiofiles", "wb") as two,
+    ):
         while piece := await upload.read(65_536):
             await one.write(piece)
             await two.write(piece)
@@ -64,7 +67,9 @@ def fastapi_app(root: Path) -> Any:
     receive.__annotations__["file"] = fastapi.UploadFile
     app.get("/send")(send)
     app.post("/receive")(receive)
-    app.mount("/static", importlib.import_module("fastapi.staticfiles").StaticFiles(directory=root, html=True))
+    app.mount(
+        "/static", importlib.import_module("fastapi.staticfiles").StaticFiles(directory=root, html=True)
+    )
     return app
 
 
@@ -83,7 +88,11 @@ async def ask(app: Any) -> list[Any]:
     transport = httpx.ASGITransport(app)
     found = []
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
-        requests = [("/send", {}), ("/send", {"range": "bytes=10-99"}), ("/send", {"range": "bytes=0-9,100-199"})]
+        requests = [
+            ("/send", {}),
+            ("/send", {"range": "bytes=10-99"}),
+            ("/send", {"range": "bytes=0-9,100-199"}),
+        ]
         requests += [(f"/static/{name}", {}) for name in ("small.txt", "large", "none", "", "../x", "%00")]
         requests.append(("/static/large", {"range": "bytes=1000000-"}))
         for path, headers in requests:

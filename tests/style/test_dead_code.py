@@ -40,6 +40,8 @@ OVERRIDDEN = (
 
 # What vulture reports although it is used, with the user.
 USED_UNSEEN = {
+    "AsyncIndirectBufferedReader": "users: aiofiles has it",
+    "AsyncIndirectFileIO": "users: aiofiles has it",
     "OK": "native/ring.h: a member of an enum that stands for one of C",
     "OTHER": "native/ring.h: a member of an enum that stands for one of C",
     "_asyncio_future_blocking": "asyncio.Task: a future that was yielded by an await has it set",

@@ -1,8 +1,8 @@
 """A plugin of pytest for other projects' own tests: they run on one loop, and against what is to be tested.
 
-    SUITE_LOOP       "asyncio" or "ringloop": where async tests run
-    SUITE_ALIAS      a name that stands for another module from now on: aiofiles=ringloop.aiofiles
-    SUITE_PATCH      what is patched during all tests, as ringloop.patch() has it
+SUITE_LOOP       "asyncio" or "ringloop": where async tests run
+SUITE_ALIAS      a name that stands for another module from now on: aiofiles=ringloop.aiofiles
+SUITE_PATCH      what is patched during all tests, as ringloop.patch() has it
 """
 
 import asyncio

@@ -36,7 +36,9 @@ def fetch(suite: Suite, into: Path) -> Path:
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     archives = sorted(into.glob("*.tar.gz"))
     if done.returncode != 0 or not archives:
-        if re.search(r"NewConnectionError|NameResolutionError|Temporary failure in name resolution", done.stderr):
+        if re.search(
+            r"NewConnectionError|NameResolutionError|Temporary failure in name resolution", done.stderr
+        ):
             pytest.skip("no network")
         pytest.fail(f"pip download {suite.project}: {done.stderr}")
     with tarfile.open(archives[0]) as archive:

@@ -23,8 +23,9 @@ ANYIO = Suite(
     300,
 )
 
-# They take long, and aiofiles' tests use a port of their own: one after the other.
-pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("published")]
+pytestmark = pytest.mark.timeout(600)
+# Its tests use a port of their own, and files beside them.
+one_at_a_time = pytest.mark.xdist_group("aiofiles")
 
 
 @pytest.fixture(scope="module")
@@ -40,13 +41,16 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Suite
     return source
 
 
+@one_at_a_time
 def test_aiofiles_against_ringloops(source: Callable[[Suite], Path], loop_name: str) -> None:
     run(AIOFILES, source(AIOFILES), SUITE_LOOP=loop_name, SUITE_ALIAS="aiofiles=ringloop.aiofiles")
 
 
+@one_at_a_time
 def test_aiofiles_patched(source: Callable[[Suite], Path], loop_name: str) -> None:
     run(AIOFILES, source(AIOFILES), SUITE_LOOP=loop_name, SUITE_PATCH="aiofiles")
 
 
+@pytest.mark.xdist_group("anyio")
 def test_anyio_patched(source: Callable[[Suite], Path], loop_name: str) -> None:
     run(ANYIO, source(ANYIO), SUITE_LOOP=loop_name, SUITE_PATCH="anyio")

@@ -119,9 +119,7 @@ def _(file: Any, *, loop: Any = None, executor: Any = None) -> AsyncFileIO:
 stdin = AsyncTextIndirectIOWrapper("sys.stdin", None, None, indirect=lambda: sys.stdin)
 stdout = AsyncTextIndirectIOWrapper("sys.stdout", None, None, indirect=lambda: sys.stdout)
 stderr = AsyncTextIndirectIOWrapper("sys.stderr", None, None, indirect=lambda: sys.stderr)
-stdin_bytes = AsyncIndirectBufferedIOBase(
-    "sys.stdin.buffer", None, None, indirect=lambda: sys.stdin.buffer
-)
+stdin_bytes = AsyncIndirectBufferedIOBase("sys.stdin.buffer", None, None, indirect=lambda: sys.stdin.buffer)
 stdout_bytes = AsyncIndirectBufferedIOBase(
     "sys.stdout.buffer", None, None, indirect=lambda: sys.stdout.buffer
 )
