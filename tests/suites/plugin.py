@@ -1,11 +1,10 @@
 """A plugin of pytest for other projects' own tests: they run on one loop, and against what is to be tested.
 
-SUITE_LOOP       "asyncio" or "ringloop": where async tests run
+SUITE_LOOP       where async tests run: a name of support/loops.py
 SUITE_ALIAS      a name that stands for another module from now on: aiofiles=ringloop.aiofiles
 SUITE_PATCH      what is patched during all tests, as ringloop.patch() has it
 """
 
-import asyncio
 import importlib
 import os
 import pkgutil
@@ -15,6 +14,7 @@ from typing import Any
 import pytest
 
 import ringloop
+from support.loops import FACTORIES
 
 
 def _alias(name: str, target: str) -> None:
@@ -31,8 +31,6 @@ if "SUITE_PATCH" in os.environ:
 
 if os.environ["SUITE_LOOP"] == "ringloop":
     ringloop.install()
-
-FACTORIES = {"asyncio": asyncio.SelectorEventLoop, "ringloop": ringloop.new_event_loop}
 
 
 @pytest.hookimpl(optionalhook=True)
