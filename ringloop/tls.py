@@ -173,8 +173,8 @@ class Tls(asyncio.BaseEventLoop):
     ) -> None:
         """Closes the transport of an accepted connection if its handshake fails.
 
-        A task waits for that, as asyncio's: when a run ends and cancels all tasks, so ends the connection. Not
-        the task itself closes the transport: it may be cancelled before its first step.
+        A task waits for that, as asyncio's: when a run ends and cancels all tasks, so ends the connection.
+        It does not itself close the transport, since it may be cancelled before its first step.
         """
         task = self.create_task(_wait(waiter))
         task.add_done_callback(functools.partial(self._end_handshake, transport, protocol))
