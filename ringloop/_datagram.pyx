@@ -528,7 +528,8 @@ cdef class DatagramTransport:
     cdef int close_fd(self) except -1:
         self.loop.release_fd(self.fd, self)
         self.fd = -1
-        self.send.close_probe()
+        if self.send is not None:
+            self.send.close_probe()
         self.sock.close()
         return 0
 
