@@ -146,8 +146,8 @@ async def _resolve(path: pathlib.Path, strict: bool = False) -> Any:
     except FileNotFoundError:
         if strict:
             raise
-    except OSError:
-        # A circle of links has an error of its own before Python 3.13.
+    except (OSError, ValueError):
+        # What is wrong differs: a circle of links has an error of its own before Python 3.13.
         return await _in_thread(path.resolve, strict)
     return resolved
 
