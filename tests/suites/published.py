@@ -1,5 +1,6 @@
 """Other projects' own tests: fetched from the package index, and run by a pytest of their own."""
 
+import faulthandler
 import os
 import re
 import subprocess
@@ -7,6 +8,7 @@ import sys
 import xml.etree.ElementTree as ElementTree
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,12 +29,18 @@ class Suite:
     passed_min: int
 
 
+def run_program(command: list[str], **others: Any) -> subprocess.CompletedProcess[str]:
+    """Runs a program for ten minutes at most, which is longer than faulthandler lets a test take."""
+    faulthandler.cancel_dump_traceback_later()
+    return subprocess.run(command, capture_output=True, text=True, timeout=600, **others)
+
+
 def fetch(suite: Suite, into: Path) -> Path:
     """The unpacked source distribution. The test is skipped if there is no network."""
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
     # Its build is not wanted, but pip asks it for its name, and for that needs what it is built with.
     command += ["--no-binary", suite.project, "--dest", str(into), f"{suite.project}=={suite.version}"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    done = run_program(command)
     archives = sorted(into.glob("*.tar.gz"))
     if done.returncode != 0 or not archives:
         if re.search(
@@ -53,7 +61,7 @@ def run(suite: Suite, source: Path, **environment: str) -> None:
     path = os.pathsep.join((str(ROOT), str(TESTS)))
     env = {**os.environ, **environment, "PYTHONPATH": path}
     env.pop("PYTEST_ADDOPTS", None)
-    done = subprocess.run(command, cwd=source, env=env, capture_output=True, text=True, timeout=600)
+    done = run_program(command, cwd=source, env=env)
     assert report.exists(), done.stdout + done.stderr
     cases = list(ElementTree.parse(report).iter("testcase"))
     failed = {case.get("name", "") for case in cases if {"failure", "error"} & {part.tag for part in case}}

@@ -23,7 +23,7 @@ ANYIO = Suite(
     300,
 )
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(1200)
 # Its tests use a port of their own, and files beside them.
 one_at_a_time = pytest.mark.xdist_group("aiofiles")
 
