@@ -50,8 +50,8 @@ class UnixSockets(asyncio.BaseEventLoop):
         connected Unix stream socket to use instead. Where the server's backlog is full, waits for room.
         `ssl` and what goes with it are as in `create_connection`, but `server_hostname` has no default.
 
-        Raises OSError if nobody serves there, ValueError for arguments that do not go together, ssl.SSLError or
-        ConnectionError if the handshake fails.
+        Raises OSError if nobody serves there, ValueError for arguments that do not go together, ssl.SSLError
+        or ConnectionError if the handshake fails.
         """
         made: tuple[asyncio.Transport, _P] = await _asyncio_loop.create_unix_connection(
             self,

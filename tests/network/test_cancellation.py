@@ -208,9 +208,12 @@ CONVERSATIONS = [
     over_datagrams,
     over_threads_and_timers,
     over_a_given_socket,
-    as_a_server_for_ever,
     by_name,
     by_one_address_after_the_other,
+    pytest.param(
+        as_a_server_for_ever,
+        marks=pytest.mark.beyond_asyncio("it loses a connection accepted as the server closes"),
+    ),
     pytest.param(over_sock_accept, marks=pytest.mark.beyond_asyncio("it loses an accepted socket")),
     pytest.param(as_a_server, marks=pytest.mark.beyond_asyncio("it loses the server that it has begun")),
     pytest.param(by_happy_eyeballs, marks=pytest.mark.beyond_asyncio("it loses the winner's socket")),
