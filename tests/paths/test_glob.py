@@ -93,8 +93,9 @@ def cases() -> list[Case]:
             if sys.version_info >= (3, 12):
                 found += [Case(root, "glob", pattern, case_sensitive=False)]
                 found += [Case(root, "rglob", pattern, case_sensitive=True)]
-            if sys.version_info >= (3, 13) and "**/.." not in pattern:
-                found += [Case(root, "glob", pattern, recurse_symlinks=True)]
+    if sys.version_info >= (3, 13):
+        for pattern in ("**", "**/inner", "**/*inner", "**/below/**", "link_to_directory/**/", "**/b/*"):
+            found.append(Case(".", "glob", pattern, recurse_symlinks=True))
     return found
 
 
