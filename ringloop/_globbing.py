@@ -248,8 +248,16 @@ class Selector:
         return self._matching(path, head, rest)
 
     async def _existing(self, path: str, exists: bool) -> Selected:
-        if exists or await os.path.lexists(path):
-            yield path
+        if not exists:
+            try:
+                await os.lstat(path)
+            except OSError:
+                return
+            except ValueError:  # no file can have such a name
+                if not _HIDES_EVERY_ERROR:
+                    raise
+                return
+        yield path
 
     async def _matching(self, path: str, pattern: str, rest: Sequence[str]) -> Selected:
         matches = matcher(pattern, self._case_sensitive)

@@ -166,7 +166,7 @@ class Path(PurePosixPath):
 
     def lstat(self) -> Coroutine[Any, Any, _os.stat_result]:
         """The file's status, of a symbolic link that of the link."""
-        return os.lstat(self)
+        return os.lstat(self) if _PYTHON >= (3, 14) else os.stat(self, follow_symlinks=False)
 
     async def exists(self, *, follow_symlinks: bool = True) -> bool:
         """Whether there is such a file."""
