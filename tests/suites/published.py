@@ -56,6 +56,7 @@ def fetch(suite: Suite, into: Path) -> Path:
 def run(suite: Suite, source: Path, **environment: str) -> None:
     """Runs the tests and fails unless all pass but those left out, which must fail."""
     report = source / "report.xml"
+    report.unlink(missing_ok=True)  # of the run before
     command = [sys.executable, "-m", "pytest", "-q", "-p", "suites.plugin", "-p", "no:cacheprovider"]
     command += [f"--junit-xml={report}", *suite.arguments]
     path = os.pathsep.join((str(ROOT), str(TESTS)))
