@@ -138,6 +138,8 @@ async def test_a_forgotten_file_warns_and_loses_nothing(tmp_path: Path, mode: st
     file = await ringloop.open(path, mode, buffering=buffering)
     await file.write("abc" if mode == "w" else b"abc")
     described = repr(file)
+    # A thread of asyncio's executor holds for a moment what it has just done.
+    await asyncio.get_running_loop().shutdown_default_executor()
     kept = [file]
     del file
     with pytest.warns(ResourceWarning) as caught:
