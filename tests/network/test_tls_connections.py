@@ -243,9 +243,7 @@ async def test_over_a_unix_socket(tmp_path: Path, version: ssl.TLSVersion) -> No
 
     path = str(tmp_path / "socket")
     async with await asyncio.start_unix_server(answer, path, ssl=server_context(version)):
-        reader, writer = await asyncio.open_unix_connection(
-            path, ssl=client_context(), server_hostname=NAME
-        )
+        reader, writer = await asyncio.open_unix_connection(path, ssl=client_context(), server_hostname=NAME)
         assert writer.get_extra_info("ssl_object").version() == version.name.replace("_", ".")
         writer.write(b"question\n")
         assert await reader.read() == b"question\n"
