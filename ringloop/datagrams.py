@@ -19,25 +19,36 @@ def _refuse(data: bytes) -> None:
     raise BlockingIOError
 
 
-def _ask_asyncio(data: bytes) -> Any:
-    """What asyncio's `sendto` did on a full socket, as the state of the transport.
+class _Full(selector_events._SelectorDatagramTransport):  # type: ignore[name-defined, misc]
+    """asyncio's transport over a socket that has no room."""
+
+    def __init__(self) -> None:
+        self._address = None
+        self._buffer: collections.deque[Any] = collections.deque()
+        self._buffer_size = 0
+        self._conn_lost = 0
+        self._extra = {"peername": ("127.0.0.1", 9)}
+        self._sock_fd = -1
+        self._sock = types.SimpleNamespace(send=_refuse)
+        self._loop = types.SimpleNamespace(_add_writer=self._add_writer)
+
+    def _add_writer(self, *_: Any) -> None:
+        """There never will be room."""
+
+    def _maybe_pause_protocol(self) -> None:
+        """It has no protocol."""
+
+    def __del__(self) -> None:
+        """It has no socket to warn of."""
+
+
+def _ask_asyncio(data: bytes) -> _Full:
+    """What asyncio's `sendto` does on a full socket, as the state of the transport.
 
     It changed in maintenance releases: no version number tells.
     """
-    asked = types.SimpleNamespace(
-        _address=None,
-        _buffer=collections.deque(),
-        _buffer_size=0,
-        _conn_lost=0,
-        _extra={"peername": ("127.0.0.1", 9)},
-        _sock_fd=-1,
-        _sendto_ready=None,
-        _add_writer=lambda *_: None,
-        _maybe_pause_protocol=lambda: None,
-    )
-    asked._sock = types.SimpleNamespace(send=_refuse)
-    asked._loop = asked
-    selector_events._SelectorDatagramTransport.sendto(asked, data)  # type: ignore[attr-defined]
+    asked = _Full()
+    asked.sendto(data)
     return asked
 
 

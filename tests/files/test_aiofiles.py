@@ -1,6 +1,7 @@
 """`ringloop.aiofiles`: what aiofiles' own tests do not ask. (Those are in suites/.)"""
 
 import asyncio
+import inspect
 import io
 import itertools
 import os
@@ -172,7 +173,7 @@ def described(entries: Any) -> list[Any]:
 
 
 async def test_functions_are_coroutine_functions(tmp_path: Path) -> None:
-    assert asyncio.iscoroutinefunction(ours.os.stat)
+    assert inspect.iscoroutinefunction(ours.os.stat)
     assert ours.os.stat.__name__ == "stat"
     calls = [("sameopenfile", (0, 0)), ("abspath", ("x",)), ("ismount", ("/",)), ("samefile", ("/", "/.."))]
     for name, arguments in calls:
