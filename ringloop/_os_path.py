@@ -3,6 +3,7 @@
 Those that only look at the path are the standard library's own.
 """
 
+import errno
 import os as _os
 import stat as _stat
 import sys
@@ -57,6 +58,21 @@ __all__ = [
 
 # Before Python 3.13 the errors of realpath() tell relative paths as such.
 _RESOLVES_FROM_ROOT = sys.version_info >= (3, 13)
+# What a later Python's `strict` may be, beside True and False.
+_ALLOW_MISSING = getattr(_os.path, "ALLOW_MISSING", None)
+_ALL_BUT_LAST = getattr(_os.path, "ALL_BUT_LAST", None)
+
+
+def _names_what_is_no_directory() -> bool:
+    """Whether a strict realpath() says which part of a path is no directory, as from 3.14 on."""
+    try:
+        _os.path.realpath("/dev/null/x", strict=True)
+    except OSError as error:
+        return error.filename == "/dev/null"
+    return False
+
+
+_CHECKS_DIRECTORIES = _names_what_is_no_directory()
 
 
 async def exists(path: Any) -> bool:
@@ -139,23 +155,27 @@ async def samefile(f1: Any, f2: Any) -> bool:
     return samestat(await stat_of(f1), await stat_of(f2))
 
 
-async def realpath(filename: Any, *, strict: bool = False) -> Any:
+async def realpath(filename: Any, *, strict: Any = False) -> Any:
     """As os.path.realpath(): the absolute path without symbolic links.
 
-    With `strict` what does not exist, and a circle of links, raise OSError; without, they stay as they are.
+    With `strict` what does not exist, and a circle of links, raise OSError; without, they stay as they are. It
+    may also be what the running Python's os.path has for it: ALLOW_MISSING, ALL_BUT_LAST.
     """
     filename = _os.fspath(filename)
     here = filename[:0]
     if _RESOLVES_FROM_ROOT:
         here = _os.getcwdb() if isinstance(filename, bytes) else _os.getcwd()
-    path, _ = await _resolved(here, filename, strict, {})
+    path, _ = await _resolved(here, filename, strict, False, {})
     return abspath(path)
 
 
-async def _resolved(path: Any, rest: Any, strict: bool, known: dict[Any, Any]) -> tuple[Any, bool]:
+async def _resolved(
+    path: Any, rest: Any, strict: Any, goes_on: bool, known: dict[Any, Any]
+) -> tuple[Any, bool]:
     """`rest` walked from `path`, and whether all of it was: a circle of links ends it.
 
-    `known` holds where the links met so far lead to; None: that is being found out.
+    `goes_on`: more follows `rest`. `known` holds where the links met so far lead to; None: that is being
+    found out.
     """
     slash, dot, dots = (b"/", b".", b"..") if isinstance(rest, bytes) else ("/", ".", "..")
     if rest.startswith(slash):
@@ -176,21 +196,31 @@ async def _resolved(path: Any, rest: Any, strict: bool, known: dict[Any, Any]) -
                 return join(link, *parts[index:]), False
             path = known[link]
             continue
-        if not await _is_link(link, strict):
+        more = goes_on or index < len(parts)
+        if not await _is_link(link, strict, more):
             path = link
             continue
         known[link] = None
-        path, is_whole = await _resolved(path, await readlink(link), strict, known)
+        path, is_whole = await _resolved(path, await readlink(link), strict, more, known)
         if not is_whole:
             return join(path, *parts[index:]), False
         known[link] = path
     return path, True
 
 
-async def _is_link(path: Any, strict: bool) -> bool:
+async def _is_link(path: Any, strict: Any, more: bool) -> bool:
+    """Whether it is a symbolic link. With `strict` it must be there, and with `more` after it a directory."""
     try:
-        return _stat.S_ISLNK((await lstat(path)).st_mode)
-    except OSError:
-        if strict:
+        mode = (await lstat(path)).st_mode
+    except OSError as error:
+        if strict and not _may_be_missing(error, strict, more):
             raise
         return False
+    if _CHECKS_DIRECTORIES and strict and more and not _stat.S_ISLNK(mode) and not _stat.S_ISDIR(mode):
+        raise NotADirectoryError(errno.ENOTDIR, _os.strerror(errno.ENOTDIR), path)
+    return _stat.S_ISLNK(mode)
+
+
+def _may_be_missing(error: OSError, strict: Any, more: bool) -> bool:
+    allowed = strict is _ALLOW_MISSING or (strict is _ALL_BUT_LAST and not more)
+    return allowed and isinstance(error, FileNotFoundError)

@@ -17,6 +17,7 @@ import grp
 import io
 import itertools
 import os as _os
+import pathlib
 import pwd
 import re
 import stat
@@ -148,6 +149,19 @@ class Path(PurePosixPath):
             if match is None:
                 raise ValueError(f"URI is not absolute: {uri!r}")
             return cls(_os.fsdecode(unquote_to_bytes(uri[match.end() :])))
+
+    if sys.version_info >= (3, 14):  # pathlib's are no longer those of pure paths
+
+        def as_uri(self) -> str:
+            """The path as a `file` URI. Raises ValueError for one that is relative."""
+            return pathlib.Path.as_uri(self)  # type: ignore[arg-type]
+
+        @classmethod
+        def from_uri(cls, uri: str) -> Self:
+            """The path of a `file` URI."""
+            make: Any = pathlib.Path.from_uri.__func__  # type: ignore[attr-defined]
+            path: Self = make(cls, uri)
+            return path
 
     # --- what kind of file it is
 

@@ -168,14 +168,25 @@ async def test_path(name: str, tree: Path) -> None:
             assert await getattr(ringloop.os.path, name)(path) == expected, path
 
 
-async def test_strict_realpath(tree: Path) -> None:
-    assert await ringloop.os.path.realpath("link", strict=True) == os.path.realpath("link", strict=True)
-    for path in ("circle", "broken", "nothing/x"):
-        with pytest.raises(OSError) as expected:  # noqa: PT011
-            os.path.realpath(path, strict=True)
-        with pytest.raises(type(expected.value)) as found:
-            await ringloop.os.path.realpath(path, strict=True)
-        assert found.value.errno == expected.value.errno
+STRICT = [
+    True,
+    *(getattr(os.path, name) for name in ("ALLOW_MISSING", "ALL_BUT_LAST") if hasattr(os.path, name)),
+]
+
+
+@pytest.mark.parametrize("strict", STRICT, ids=str)
+@pytest.mark.parametrize(
+    "path", ["link", "circle", "broken", "nothing", "nothing/x", "file/x", "link/x", "./file/"]
+)
+async def test_strict_realpath(tree: Path, path: str, strict: Any) -> None:
+    try:
+        expected = os.path.realpath(path, strict=strict)
+    except OSError as error:
+        with pytest.raises(type(error)) as found:
+            await ringloop.os.path.realpath(path, strict=strict)
+        assert found.value.errno == error.errno
+        return
+    assert await ringloop.os.path.realpath(path, strict=strict) == expected
 
 
 async def test_samefile(tree: Path) -> None:
