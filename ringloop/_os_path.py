@@ -158,8 +158,8 @@ async def samefile(f1: Any, f2: Any) -> bool:
 async def realpath(filename: Any, *, strict: Any = False) -> Any:
     """As os.path.realpath(): the absolute path without symbolic links.
 
-    With `strict` what does not exist, and a circle of links, raise OSError; without, they stay as they are. It
-    may also be what the running Python's os.path has for it: ALLOW_MISSING, ALL_BUT_LAST.
+    With `strict` what does not exist, and a circle of links, raise OSError; without, they stay as they are.
+    It may also be what the running Python's os.path has for it: ALLOW_MISSING, ALL_BUT_LAST.
     """
     filename = _os.fspath(filename)
     here = filename[:0]

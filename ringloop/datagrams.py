@@ -19,7 +19,7 @@ def _refuse(data: bytes) -> None:
     raise BlockingIOError
 
 
-class _Full(selector_events._SelectorDatagramTransport):  # type: ignore[name-defined, misc]
+class _Full(selector_events._SelectorDatagramTransport):  # type: ignore[name-defined]
     """asyncio's transport over a socket that has no room."""
 
     def __init__(self) -> None:
