@@ -226,15 +226,16 @@ cdef class StreamTransport(Endpoint):
     cdef int data_received(self, object data) except -1:
         if self.buffered:
             return self.feed_buffered(data)
-        method = "data_received" if self.receiver is None else "buffer_updated"
+        cdef bint natively = self.receiver is not None
         try:
-            if self.receiver is None:
-                self.protocol.data_received(data)
-            else:
+            if natively:
                 self.receiver.take(data)
+            else:
+                self.protocol.data_received(data)
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as exc:
+            method = "buffer_updated" if natively else "data_received"
             self.fatal_error(exc, f"Fatal error: protocol.{method}() call failed.")
         return 0
 

@@ -23,20 +23,23 @@ class _Full(selector_events._SelectorDatagramTransport):  # type: ignore[name-de
     """asyncio's transport over a socket that has no room."""
 
     def __init__(self) -> None:
-        self._address = None
-        self._buffer: collections.deque[Any] = collections.deque()
-        self._buffer_size = 0
-        self._conn_lost = 0
-        self._extra = {"peername": ("127.0.0.1", 9)}
-        self._sock_fd = -1
-        self._sock = types.SimpleNamespace(send=_refuse)
-        self._loop = types.SimpleNamespace(_add_writer=self._add_writer)
+        def nothing(*_: Any) -> None:
+            pass
 
-    def _add_writer(self, *_: Any) -> None:
-        """There never will be room."""
-
-    def _maybe_pause_protocol(self) -> None:
-        """It has no protocol."""
+        state: dict[str, Any] = {
+            "_address": None,
+            "_buffer": collections.deque(),
+            "_buffer_size": 0,
+            "_conn_lost": 0,
+            "_extra": {"peername": ("127.0.0.1", 9)},
+            "_sock_fd": -1,
+            "_sock": types.SimpleNamespace(send=_refuse),
+            "_loop": types.SimpleNamespace(_add_writer=nothing),
+            "_add_writer": nothing,
+            "_maybe_pause_protocol": nothing,
+        }
+        for name, value in state.items():
+            setattr(self, name, value)
 
     def __del__(self) -> None:
         """It has no socket to warn of."""
