@@ -8,6 +8,9 @@ import pytest
 
 from paths.twins import Case, different
 
+# Hundreds of trees are made: on a slow machine that takes long.
+pytestmark = pytest.mark.timeout(100)
+
 LONG = "x" * 300
 PATHS = [
     "file",

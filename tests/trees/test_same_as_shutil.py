@@ -12,6 +12,9 @@ import pytest
 import ringloop.shutil
 from os_calls.differential import contents, make_tree
 
+# Hundreds of trees are made: on a slow machine that takes long.
+pytestmark = pytest.mark.timeout(100)
+
 LONG = "x" * 300
 PATHS = ["file", "directory", "link", "link_to_directory", "broken", "circle", "fifo", "näme", "nothing"]
 PATHS += ["file/below", "bare", "a\0b", LONG, "", "directory/"]
