@@ -206,7 +206,9 @@ cdef double real_seconds(object value) except? -1:
     if UTIME_TAKES_REALS:
         return PyFloat_AsDouble(value)
     if UTIME_NAMES_TYPES:
-        raise TypeError(f"argument must be int or float, not {type(value).__name__}")
+        kind = type(value)
+        where = "" if kind.__module__ == "builtins" else kind.__module__ + "."
+        raise TypeError(f"argument must be int or float, not {where}{kind.__qualname__}")
     return PyNumber_Index(value)
 
 
