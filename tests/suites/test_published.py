@@ -4,7 +4,9 @@ aiofiles' run against `ringloop.aiofiles`, and against aiofiles itself with `rin
 anyio's with `ringloop.patch("anyio")`.
 """
 
+import fcntl
 import os
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -24,8 +26,6 @@ ANYIO = Suite(
 )
 
 pytestmark = pytest.mark.timeout(1200)
-# Its tests use a port of their own, and files beside them.
-one_at_a_time = pytest.mark.xdist_group("aiofiles")
 
 
 @pytest.fixture(scope="module")
@@ -41,16 +41,23 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Suite
     return source
 
 
-@one_at_a_time
+@pytest.fixture
+def fixed_port() -> Iterator[None]:
+    """aiofiles' tests use a certain port: one run of them at a time on this machine."""
+    with (Path(tempfile.gettempdir()) / f"ringloop-fixed-port-{os.getuid()}").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@pytest.mark.usefixtures("fixed_port")
 def test_aiofiles_against_ringloops(source: Callable[[Suite], Path], loop_name: str) -> None:
     run(AIOFILES, source(AIOFILES), SUITE_LOOP=loop_name, SUITE_ALIAS="aiofiles=ringloop.aiofiles")
 
 
-@one_at_a_time
+@pytest.mark.usefixtures("fixed_port")
 def test_aiofiles_patched(source: Callable[[Suite], Path], loop_name: str) -> None:
     run(AIOFILES, source(AIOFILES), SUITE_LOOP=loop_name, SUITE_PATCH="aiofiles")
 
 
-@pytest.mark.xdist_group("anyio")
 def test_anyio_patched(source: Callable[[Suite], Path], loop_name: str) -> None:
     run(ANYIO, source(ANYIO), SUITE_LOOP=loop_name, SUITE_PATCH="anyio")
