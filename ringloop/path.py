@@ -150,7 +150,7 @@ class Path(PurePosixPath):
                 raise ValueError(f"URI is not absolute: {uri!r}")
             return cls(_os.fsdecode(unquote_to_bytes(uri[match.end() :])))
 
-    if sys.version_info >= (3, 14):  # pathlib's are no longer those of pure paths
+    if sys.version_info >= (3, 13):  # pathlib's are not, or no longer, those of pure paths
 
         def as_uri(self) -> str:
             """The path as a `file` URI. Raises ValueError for one that is relative."""
