@@ -95,73 +95,28 @@ struct rl_probe {
 };
 
 enum { /* opcodes */
-    RL_OP_NOP = 0,               /* 5.1 */
-    RL_OP_READV = 1,             /* 5.1 */
-    RL_OP_WRITEV = 2,            /* 5.1 */
-    RL_OP_FSYNC = 3,             /* 5.1 */
-    RL_OP_READ_FIXED = 4,        /* 5.1 */
-    RL_OP_WRITE_FIXED = 5,       /* 5.1 */
-    RL_OP_POLL_ADD = 6,          /* 5.1 */
-    RL_OP_POLL_REMOVE = 7,       /* 5.1 */
-    RL_OP_SYNC_FILE_RANGE = 8,   /* 5.2 */
-    RL_OP_SENDMSG = 9,           /* 5.3 */
-    RL_OP_RECVMSG = 10,          /* 5.3 */
-    RL_OP_TIMEOUT = 11,          /* 5.4 */
-    RL_OP_TIMEOUT_REMOVE = 12,   /* 5.5 */
-    RL_OP_ACCEPT = 13,           /* 5.5 */
-    RL_OP_ASYNC_CANCEL = 14,     /* 5.5 */
-    RL_OP_LINK_TIMEOUT = 15,     /* 5.5 */
-    RL_OP_CONNECT = 16,          /* 5.5 */
-    RL_OP_FALLOCATE = 17,        /* 5.6 */
-    RL_OP_OPENAT = 18,           /* 5.6 */
-    RL_OP_CLOSE = 19,            /* 5.6 */
-    RL_OP_FILES_UPDATE = 20,     /* 5.6 */
-    RL_OP_STATX = 21,            /* 5.6 */
-    RL_OP_READ = 22,             /* 5.6 */
-    RL_OP_WRITE = 23,            /* 5.6 */
-    RL_OP_FADVISE = 24,          /* 5.6 */
-    RL_OP_MADVISE = 25,          /* 5.6 */
-    RL_OP_SEND = 26,             /* 5.6 */
-    RL_OP_RECV = 27,             /* 5.6 */
-    RL_OP_OPENAT2 = 28,          /* 5.6 */
-    RL_OP_EPOLL_CTL = 29,        /* 5.6 */
-    RL_OP_SPLICE = 30,           /* 5.7 */
-    RL_OP_PROVIDE_BUFFERS = 31,  /* 5.7 */
-    RL_OP_REMOVE_BUFFERS = 32,   /* 5.7 */
-    RL_OP_TEE = 33,              /* 5.8 */
-    RL_OP_SHUTDOWN = 34,         /* 5.11 */
-    RL_OP_RENAMEAT = 35,         /* 5.11 */
-    RL_OP_UNLINKAT = 36,         /* 5.11 */
-    RL_OP_MKDIRAT = 37,          /* 5.15 */
-    RL_OP_SYMLINKAT = 38,        /* 5.15 */
-    RL_OP_LINKAT = 39,           /* 5.15 */
-    RL_OP_MSG_RING = 40,         /* 5.18 */
-    RL_OP_FSETXATTR = 41,        /* 5.19 */
-    RL_OP_SETXATTR = 42,         /* 5.19 */
-    RL_OP_FGETXATTR = 43,        /* 5.19 */
-    RL_OP_GETXATTR = 44,         /* 5.19 */
-    RL_OP_SOCKET = 45,           /* 5.19 */
-    RL_OP_URING_CMD = 46,        /* 5.19 */
-    RL_OP_SEND_ZC = 47,          /* 6.0 */
-    RL_OP_SENDMSG_ZC = 48,       /* 6.1 */
-    RL_OP_READ_MULTISHOT = 49,   /* 6.7 */
-    RL_OP_WAITID = 50,           /* 6.7 */
-    RL_OP_FUTEX_WAIT = 51,       /* 6.7 */
-    RL_OP_FUTEX_WAKE = 52,       /* 6.7 */
-    RL_OP_FUTEX_WAITV = 53,      /* 6.7 */
-    RL_OP_FIXED_FD_INSTALL = 54, /* 6.8 */
-    RL_OP_FTRUNCATE = 55,        /* 6.9 */
-    RL_OP_BIND = 56,             /* 6.11 */
-    RL_OP_LISTEN = 57,           /* 6.11 */
-    RL_OP_RECV_ZC = 58,          /* 6.15 */
-    RL_OP_EPOLL_WAIT = 59,       /* 6.15 */
-    RL_OP_READV_FIXED = 60,      /* 6.15 */
-    RL_OP_WRITEV_FIXED = 61,     /* 6.15 */
-    RL_OP_PIPE = 62              /* 6.16 */
+    RL_OP_NOP = 0,           /* 5.1 */
+    RL_OP_READV = 1,         /* 5.1 */
+    RL_OP_WRITEV = 2,        /* 5.1 */
+    RL_OP_FSYNC = 3,         /* 5.1 */
+    RL_OP_POLL_ADD = 6,      /* 5.1 */
+    RL_OP_POLL_REMOVE = 7,   /* 5.1 */
+    RL_OP_SENDMSG = 9,       /* 5.3 */
+    RL_OP_RECVMSG = 10,      /* 5.3 */
+    RL_OP_TIMEOUT = 11,      /* 5.4 */
+    RL_OP_ACCEPT = 13,       /* 5.5 */
+    RL_OP_ASYNC_CANCEL = 14, /* 5.5 */
+    RL_OP_CONNECT = 16,      /* 5.5 */
+    RL_OP_OPENAT = 18,       /* 5.6 */
+    RL_OP_CLOSE = 19,        /* 5.6 */
+    RL_OP_STATX = 21,        /* 5.6 */
+    RL_OP_READ = 22,         /* 5.6 */
+    RL_OP_WRITE = 23,        /* 5.6 */
+    RL_OP_SEND = 26,         /* 5.6 */
+    RL_OP_RECV = 27          /* 5.6 */
 };
 
 enum { /* rl_sqe.flags */
-    RL_SQE_FIXED_FILE = 1 << 0,       /* 5.1 */
     RL_SQE_IO_LINK = 1 << 2,          /* 5.3 */
     RL_SQE_IO_HARDLINK = 1 << 3,      /* 5.5 */
     RL_SQE_ASYNC = 1 << 4,            /* 5.6 */
@@ -170,16 +125,8 @@ enum { /* rl_sqe.flags */
 };
 
 enum { RL_RECV_POLL_FIRST = 1 << 0, RL_RECV_MULTISHOT = 1 << 1 }; /* ioprio; 5.19, 6.0 */
-enum { RL_ACCEPT_MULTISHOT = 1 << 0, RL_ACCEPT_DONTWAIT = 1 << 1 }; /* ioprio; 5.19, 6.10 */
+enum { RL_ACCEPT_MULTISHOT = 1 << 0 };                            /* ioprio; 5.19 */
 enum { RL_POLL_MULTISHOT = 1 << 0 };                              /* length; 5.13 */
-enum { RL_FSYNC_DATASYNC = 1 << 0 };                              /* op_flags; 5.1 */
-enum { /* op_flags of a timeout */
-    RL_TIMEOUT_ABS = 1 << 0,         /* 5.4 */
-    RL_TIMEOUT_BOOTTIME = 1 << 2,    /* 5.15 */
-    RL_TIMEOUT_REALTIME = 1 << 3,    /* 5.15 */
-    RL_TIMEOUT_ETIME_SUCCESS = 1 << 5 /* 5.16 */
-};
-enum { RL_FUTEX_SIZE_U32 = 2, RL_FUTEX_PRIVATE = 128 };           /* fd of a futex operation; 6.7 */
 enum { RL_CANCEL_ALL = 1 << 0, RL_CANCEL_ANY = 1 << 2 };          /* op_flags; 5.19 */
 
 enum { /* rl_cqe.flags */

@@ -1,18 +1,13 @@
 /*
- * The system calls that C libraries lack, or lacked until lately. Each returns what the kernel does: a count,
- * an fd or 0, and -errno.
+ * The three system calls of io_uring. Each returns what the kernel does: a count, an fd or 0, and -errno.
  *
- * ring.c alone calls the three of io_uring. The tests put a kernel of their own in their place, to see what
- * an old or a starved one makes of ring.c: they define RINGLOOP_SYSCALLS_H and these three names.
- * workers.c calls the others.
+ * ring.c alone calls them. The tests put a kernel of their own in their place, to see what an old or a
+ * starved one makes of ring.c: they define RINGLOOP_SYSCALLS_H and these three names.
  */
 #ifndef RINGLOOP_SYSCALLS_H
 #define RINGLOOP_SYSCALLS_H
 
 #include <errno.h>
-#include <linux/futex.h>
-#include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "abi.h"
@@ -33,33 +28,6 @@ static inline int rl_sys_enter(int fd, uint32_t submit_count, uint32_t wait_coun
 static inline int rl_sys_register(int fd, uint32_t opcode, void *argument, uint32_t count)
 {
     long result = syscall(RL_SYSCALL_REGISTER, fd, opcode, argument, count);
-    return result < 0 ? -errno : (int)result;
-}
-
-/* The calling thread's number, which is not what pthread_self() says. glibc has it from 2.30 on. */
-static inline int rl_sys_gettid(void)
-{
-    return (int)syscall(SYS_gettid);
-}
-
-/* pthread_kill() would take a lock of the C library's, and wants the thread not to have ended. */
-static inline int rl_sys_tgkill(int process, int thread, int signal_number)
-{
-    long result = syscall(SYS_tgkill, process, thread, signal_number);
-    return result < 0 ? -errno : (int)result;
-}
-
-/* Sleeps while *word is `expected`, that long at most (NULL: no limit). 0, -EAGAIN, -EINTR or -ETIMEDOUT. */
-static inline int rl_sys_futex_wait(uint32_t *word, uint32_t expected, const struct timespec *timeout)
-{
-    long result = syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, expected, timeout, NULL, 0);
-    return result < 0 ? -errno : (int)result;
-}
-
-/* Wakes one that sleeps on `word`. How many were woken. */
-static inline int rl_sys_futex_wake(uint32_t *word)
-{
-    long result = syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
     return result < 0 ? -errno : (int)result;
 }
 

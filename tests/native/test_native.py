@@ -1,16 +1,15 @@
 """Runs the C tests of `ringloop/native`: each `TEST(behaviour)` in a `.c` file here is one test.
 
 A program is compiled once per session, with the debug build's ENSUREs and, where the compiler can link them,
-the address and undefined-behaviour sanitizers. Those that make threads are also compiled with the thread
-sanitizer. Each behaviour runs in a process of its own; what it printed is shown when it fails (and with
-`-rP`, when it does not).
+the address and undefined-behaviour sanitizers. Each behaviour runs in a process of its own; what it printed
+is shown when it fails (and with `-rP`, when it does not).
 """
 
 import os
 import re
 import signal
 import subprocess
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -22,27 +21,19 @@ NATIVE = HERE.parents[1] / "ringloop" / "native"
 WHITE_BOX = {"entering", "kernels"}
 WHITE_BOX_INCLUDES = {"ring", "ring_setup"}
 
-# These make threads.
-THREADED = {"workers", "pools", "waits"}
-# The thread sanitizer knows no threads in a forked child of a process that had some.
-NO_THREAD_SANITIZER = {"a_forked_child_frees_the_pool_whatever_its_threads_were_doing"}
-
 COMPILER = os.environ.get("CC", "cc").split()
 WARNINGS = ["-Wall", "-Wextra", "-Werror", "-Wshadow", "-Wundef", "-Wvla", "-Wpointer-arith"]
 WARNINGS += ["-Wstrict-prototypes"]
 SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer"]
-THREAD_SANITIZER = ["-fsanitize=thread", "-fno-omit-frame-pointer"]
 TIMEOUT_S = 50
-LACKING = 77  # the status of a program that the machine lacks something for; it says what
 
 
-def behaviours(programs: Iterable[str], group: str = "native") -> list[object]:
+def behaviours() -> list[object]:
     """The pairs of program and behaviour. Those of one program stay on one worker, which compiles it."""
     return [
-        pytest.param(program, name, marks=pytest.mark.xdist_group(f"{group}-{program}"))
-        for program in sorted(programs)
-        for name in re.findall(r"^TEST\((\w+)\)", (HERE / f"{program}.c").read_text(), re.MULTILINE)
-        if group == "native" or name not in NO_THREAD_SANITIZER
+        pytest.param(source.stem, name, marks=pytest.mark.xdist_group(f"native-{source.stem}"))
+        for source in sorted(HERE.glob("*.c"))
+        for name in re.findall(r"^TEST\((\w+)\)", source.read_text(), re.MULTILINE)
     ]
 
 
@@ -76,35 +67,9 @@ def sanitizers(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def thread_sanitizer(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """The flags of the thread sanitizer. Skips where it cannot be linked, or cannot run: it wants its own
-    places in the address space, which newer kernels may have given away."""
-    directory = tmp_path_factory.mktemp("thread-sanitizer")
-    source = directory / "empty.c"
-    source.write_text("int main(void) { return 0; }\n")
-    if (
-        compile_c([source], directory / "empty", *THREAD_SANITIZER).returncode != 0
-        or run([str(directory / "empty")]).returncode != 0
-    ):
-        pytest.skip("the compiler has no thread sanitizer that runs here")
-    return THREAD_SANITIZER
-
-
-@pytest.fixture(scope="session")
 def program(tmp_path_factory: pytest.TempPathFactory, sanitizers: list[str]) -> Callable[[str], Path]:
     """Compiles the program of that name, the first time."""
-    return compiler_of_programs(tmp_path_factory.mktemp("native"), sanitizers)
-
-
-@pytest.fixture(scope="session")
-def threaded_program(
-    tmp_path_factory: pytest.TempPathFactory, thread_sanitizer: list[str]
-) -> Callable[[str], Path]:
-    """Compiles the program of that name with the thread sanitizer, the first time."""
-    return compiler_of_programs(tmp_path_factory.mktemp("native-threads"), thread_sanitizer)
-
-
-def compiler_of_programs(directory: Path, sanitizers: list[str]) -> Callable[[str], Path]:
+    directory = tmp_path_factory.mktemp("native")
     outcomes: dict[str, subprocess.CompletedProcess[str]] = {}
 
     def compiled(name: str) -> Path:
@@ -131,32 +96,18 @@ def liburing(tmp_path_factory: pytest.TempPathFactory) -> None:
         pytest.skip("the headers of liburing, 2.3 or later, are not installed")
 
 
-@pytest.mark.parametrize(("name", "behaviour"), behaviours(source.stem for source in HERE.glob("*.c")))
+@pytest.mark.parametrize(("name", "behaviour"), behaviours())
 def test_behaviour(
     name: str, behaviour: str, program: Callable[[str], Path], request: pytest.FixtureRequest
 ) -> None:
     if name == "liburing":
         request.getfixturevalue("liburing")
-    behave(program(name), behaviour)
-
-
-@pytest.mark.parametrize(("name", "behaviour"), behaviours(THREADED, "threads"))
-def test_behaviour_under_the_thread_sanitizer(
-    name: str, behaviour: str, threaded_program: Callable[[str], Path]
-) -> None:
-    behave(threaded_program(name), behaviour)
-
-
-def behave(program: Path, behaviour: str) -> None:
-    """Runs one behaviour, and fails as it does."""
     try:
-        done = run([str(program), behaviour])
+        done = run([str(program(name)), behaviour])
     except subprocess.TimeoutExpired as error:
         output = error.stdout.decode() if isinstance(error.stdout, bytes) else error.stdout
         pytest.fail(f"did not end within {TIMEOUT_S} s:\n{output}", pytrace=False)
     print(done.stdout)
-    if done.returncode == LACKING:
-        pytest.skip(done.stdout.strip())
     if done.returncode != 0:
         pytest.fail(f"status {done.returncode}:\n{done.stdout}", pytrace=False)
 
