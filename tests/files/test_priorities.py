@@ -77,6 +77,7 @@ async def main(kept: str, ioprio_get: int, openat: int) -> None:
     os.write(writer, b"abc")
     await ringloop.syscall(ioprio_get, 1, 0)                    # a worker's thread is there
     await ringloop.submit("openat", "/dev/null", os.O_RDONLY)   # and one of the ring's
+    ringloop.open, ringloop.os.open                             # imported while that is permitted
     os.setuid(65534)
     at = (1 << 64) - 100
     calls = {
