@@ -525,12 +525,6 @@ cdef class BufferedFile(Layer):
             raise
         return b"".join(pieces)
 
-    async def _slow_next(self, _, __):
-        line = await self._slow_readline(-1, None)
-        if not line:
-            raise StopAsyncIteration
-        return line
-
     async def _slow_readlines(self, hint, _):
         cdef Py_ssize_t limit = size_of(hint)
         cdef Py_ssize_t length = 0
@@ -598,9 +592,6 @@ cdef class BufferedFile(Layer):
             await self.raw_file._slow_close(None, None)
             raise
         await self.raw_file._slow_close(None, None)
-
-    async def _slow_exit(self, _, __):
-        await self._slow_close(None, None)
 
     async def _slow_detach(self, _, __):
         await self._slow_flush(None, None)

@@ -320,6 +320,15 @@ cdef class File:
     cdef object slowly(self, FileCall call):
         return getattr(self, "_slow_" + <str> NAMES[call.kind])(call.one, call.two)
 
+    async def _slow_next(self, _, __):
+        line = await self._slow_readline(-1, None)
+        if not line:
+            raise StopAsyncIteration
+        return line
+
+    async def _slow_exit(self, _, __):
+        await self._slow_close(None, None)
+
     cdef Order order(self):
         """That of the raw file below: one for all objects that lie upon it."""
         raise NotImplementedError

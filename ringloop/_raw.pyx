@@ -262,12 +262,6 @@ cdef class RawFile(Descriptor):
             raise
         return b"".join(pieces)
 
-    async def _slow_next(self, _, __):
-        line = await self._slow_readline(-1, None)
-        if not line:
-            raise StopAsyncIteration
-        return line
-
     async def _slow_readlines(self, hint, _):
         return await lines_of(self, size_of(hint))
 
@@ -319,9 +313,6 @@ cdef class RawFile(Descriptor):
         rl_resident_forget(&self.known)
         self.fd = -1
         await call
-
-    async def _slow_exit(self, _, __):
-        await self._slow_close(None, None)
 
     async def _slow_pread(self, length, offset):
         data = PyBytes_FromStringAndSize(NULL, <Py_ssize_t> index(length))
