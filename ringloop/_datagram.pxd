@@ -3,6 +3,7 @@
 from libc.stdint cimport uint16_t, uint32_t
 
 from ringloop._flight cimport Operation, rl_sqe
+from ringloop._flow cimport FlowControl
 from ringloop._sock cimport Sockets
 
 
@@ -84,12 +85,10 @@ cdef class SendWhenRoom(Operation):
     cdef int close_probe(self) except -1
 
 
-cdef class DatagramTransport:
-    cdef Sockets loop
+cdef class DatagramTransport(FlowControl):
     cdef object sock
     cdef int fd                        # the socket's; -1 once closed
     cdef int family
-    cdef object protocol
     cdef object context                # that all of the protocol's callbacks run in, as since 3.15
     cdef object address                # to which everything goes, as create_datagram_endpoint got it; or None
     cdef bint connected                # as asyncio sees it: the peer has a name
@@ -104,10 +103,7 @@ cdef class DatagramTransport:
     cdef bint closing
     cdef bint paused
     cdef bint lost_called
-    cdef bint protocol_paused
     cdef int connection_lost_count     # as asyncio's _conn_lost: connection_lost is due, and sends since
-    cdef object high_water_bytes       # as they were given
-    cdef object low_water_bytes
     cdef dict __dict__
     cdef object __weakref__
 
@@ -122,7 +118,4 @@ cdef class DatagramTransport:
     cdef int finish_if_idle(self) except -1
     cdef int close_fd(self) except -1
     cdef int count_lost_send(self) except -1
-    cdef int pause_protocol_if_full(self) except -1
-    cdef int resume_protocol_if_drained(self) except -1
-    cdef int tell_protocol(self, object method, str message) except -1
-    cdef int report(self, object exc, str callback) except -1
+    cdef int callback_failed(self, object exc, str callback) except -1

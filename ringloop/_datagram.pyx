@@ -70,7 +70,6 @@ cdef extern from "Python.h":
     long long PyLong_AsLongLongAndOverflow(object number, int *overflow) except? -1
 
 cdef enum:
-    HIGH_WATER_BYTES = 64 * 1024       # asyncio's default
     DATAGRAM_BYTES_MAX = 256 * 1024    # as asyncio receives: what is beyond is cut off
     # No datagram over IP is longer than 65,535 bytes. The rest keeps the slots out of one set of the cache.
     IP_SLOT_BYTES = 64 * 1024 + 576
@@ -323,7 +322,7 @@ cdef class ReceiveReadiness(Operation):
                 except (SystemExit, KeyboardInterrupt):
                     raise
                 except BaseException as exc:
-                    transport.report(
+                    transport.callback_failed(
                         exc, "datagram_received" if type(item) is tuple else "error_received")
         finally:
             if index < len(pending):
@@ -402,7 +401,7 @@ cdef class SendWhenRoom(Operation):
         return repr(self.transport)
 
 
-cdef class DatagramTransport:
+cdef class DatagramTransport(FlowControl):
     """A datagram socket, as asyncio's selector transport behaves. See asyncio.DatagramTransport."""
 
     @property
@@ -440,8 +439,7 @@ cdef class DatagramTransport:
     # --- life
 
     cdef int begin(self, object waiter) except -1:
-        self.high_water_bytes = HIGH_WATER_BYTES
-        self.low_water_bytes = HIGH_WATER_BYTES // 4
+        self.begin_flow()
         self.queue = deque()
         self.receive = ReceiveReadiness(self)
         self.send = SendWhenRoom(self)
@@ -473,23 +471,12 @@ cdef class DatagramTransport:
             if self.loop._debug:
                 logger.debug("%r: %s", self, message, exc_info=exc)
         else:
-            self.loop.call_exception_handler({
-                "message": message,
-                "exception": exc,
-                "transport": self,
-                "protocol": self.protocol,
-            })
+            self.report(exc, message)
         return self.force_close(exc)
 
-    cdef int report(self, object exc, str callback) except -1:
+    cdef int callback_failed(self, object exc, str callback) except -1:
         """What a protocol's callback raised is no end of the transport."""
-        self.loop.call_exception_handler({
-            "message": f"Exception in callback protocol.{callback}()",
-            "exception": exc,
-            "transport": self,
-            "protocol": self.protocol,
-        })
-        return 0
+        return self.report(exc, f"Exception in callback protocol.{callback}()")
 
     cdef int force_close(self, object exc) except -1:
         if self.connection_lost_count:
@@ -689,7 +676,7 @@ cdef class DatagramTransport:
             except (SystemExit, KeyboardInterrupt):
                 raise
             except BaseException as exc:
-                self.report(exc, "error_received")
+                self.callback_failed(exc, "error_received")
         self.resume_protocol_if_drained()
         if self.connection_lost_count:
             return 0
@@ -716,41 +703,11 @@ cdef class DatagramTransport:
 
     def set_write_buffer_limits(self, high=None, low=None):
         """Sets the marks in bytes: above `high` the protocol is paused, at `low` or below it is resumed."""
-        if high is None:
-            high = HIGH_WATER_BYTES if low is None else 4 * low
-        if low is None:
-            low = high // 4
-        if not high >= low >= 0:
-            raise ValueError(f"high ({high!r}) must be >= low ({low!r}) must be >= 0")
-        self.high_water_bytes = high
-        self.low_water_bytes = low
+        self.set_marks(high, low)
         self.pause_protocol_if_full()
 
-    cdef int pause_protocol_if_full(self) except -1:
-        if self.protocol_paused or self.queued_bytes <= self.high_water_bytes:
-            return 0
-        self.protocol_paused = True
-        return self.tell_protocol(self.protocol.pause_writing, "protocol.pause_writing() failed")
-
-    cdef int resume_protocol_if_drained(self) except -1:
-        if not self.protocol_paused or self.queued_bytes > self.low_water_bytes:
-            return 0
-        self.protocol_paused = False
-        return self.tell_protocol(self.protocol.resume_writing, "protocol.resume_writing() failed")
-
-    cdef int tell_protocol(self, object method, str message) except -1:
-        try:
-            method()
-        except (SystemExit, KeyboardInterrupt):
-            raise
-        except BaseException as exc:
-            self.loop.call_exception_handler({
-                "message": message,
-                "exception": exc,
-                "transport": self,
-                "protocol": self.protocol,
-            })
-        return 0
+    cdef Py_ssize_t count_queued(self) except -1:
+        return self.queued_bytes
 
 
 def make_transport(

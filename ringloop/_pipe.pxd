@@ -4,6 +4,7 @@ from libc.stdint cimport int64_t, uint32_t
 
 from ringloop._callbacks cimport Handle
 from ringloop._flight cimport Operation, rl_sqe
+from ringloop._flow cimport FlowControl
 from ringloop._sock cimport Sockets
 
 
@@ -15,12 +16,10 @@ cdef class PipePoll(Operation):
     cdef int arm(self) except -1
 
 
-cdef class PipeTransport:
-    cdef Sockets loop
+cdef class PipeTransport(FlowControl):
     cdef object pipe                   # the caller's file object, ours to close; None once closed
     cdef int fd                        # the pipe's; its number is still told after the end
     cdef unsigned int mode             # as fstat tells: what kind of file it is
-    cdef object protocol
     cdef object context                # that all of the protocol's callbacks run in
     cdef dict extra
     cdef bint closing
@@ -36,7 +35,6 @@ cdef class PipeTransport:
     cdef int end(self, object exc) except -1
     cdef int call_connection_lost(self, object exc) except -1
     cdef int finish_if_idle(self) except -1
-    cdef int report(self, object exc, str message) except -1
 
 
 cdef class ReadPipeTransport(PipeTransport):
@@ -57,15 +55,9 @@ cdef class WritePipeTransport(PipeTransport):
     cdef Py_ssize_t head_offset        # of the first: how much of it is gone
     cdef Py_ssize_t queued_bytes
     cdef int lost_writes               # as asyncio's _conn_lost
-    cdef bint protocol_paused
-    cdef object high_water_bytes       # as they were given
-    cdef object low_water_bytes
 
     cdef Py_ssize_t write_queue(self) except -2
     cdef int push(self, object data, Py_ssize_t offset) except -1
     cdef int drop_written(self, Py_ssize_t count) except -1
     cdef int clear(self) except -1
     cdef int fatal_error(self, object exc) except -1
-    cdef int pause_protocol_if_full(self) except -1
-    cdef int resume_protocol(self) except -1
-    cdef int tell_protocol(self, object method, str message) except -1

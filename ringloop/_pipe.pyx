@@ -62,7 +62,6 @@ cdef enum:
     MESSAGE_BYTES_MAX = 256 * 1024     # of a socket of messages; asyncio's: the rest of a longer one is lost
     SMALL_BYTES_MAX = 16 * 1024        # up to this, copying costs less than a large object that is cut
     WRITE_PARTS_MAX = 64
-    HIGH_WATER_BYTES = 64 * 1024       # asyncio's default
 
 cdef char scratch[PIPE_BYTES]
 
@@ -125,7 +124,7 @@ cdef class PipePoll(Operation):
         return repr(self.handle)
 
 
-cdef class PipeTransport:
+cdef class PipeTransport(FlowControl):
     """What both directions share. See asyncio.BaseTransport."""
 
     def __reduce__(self):
@@ -204,15 +203,6 @@ cdef class PipeTransport:
         pipe = self.pipe
         self.pipe = None
         pipe.close()
-        return 0
-
-    cdef int report(self, object exc, str message) except -1:
-        self.loop.call_exception_handler({
-            "message": message,
-            "exception": exc,
-            "transport": self,
-            "protocol": self.protocol,
-        })
         return 0
 
     def get_extra_info(self, name, default=None):
@@ -452,6 +442,7 @@ cdef class WritePipeTransport(PipeTransport):
         self.drop_written(count)
         if self.queue:
             return
+        # Not before the queue is empty, whatever the low mark is: as asyncio's pipes.
         self.resume_protocol()
         if self.closing and not self.queue:
             self.cancel_polls()
@@ -541,37 +532,11 @@ cdef class WritePipeTransport(PipeTransport):
 
     def set_write_buffer_limits(self, high=None, low=None):
         """Sets the marks in bytes: above `high` the protocol is paused, at `low` or below it is resumed."""
-        if high is None:
-            high = HIGH_WATER_BYTES if low is None else 4 * low
-        if low is None:
-            low = high // 4
-        if not high >= low >= 0:
-            raise ValueError(f"high ({high!r}) must be >= low ({low!r}) must be >= 0")
-        self.high_water_bytes = high
-        self.low_water_bytes = low
+        self.set_marks(high, low)
         self.pause_protocol_if_full()
 
-    cdef int pause_protocol_if_full(self) except -1:
-        if self.protocol_paused or self.queued_bytes <= self.high_water_bytes:
-            return 0
-        self.protocol_paused = True
-        return self.tell_protocol(self.protocol.pause_writing, "protocol.pause_writing() failed")
-
-    cdef int resume_protocol(self) except -1:
-        """The queue is empty: before that asyncio's pipes do not resume, whatever the low mark is."""
-        if not self.protocol_paused:
-            return 0
-        self.protocol_paused = False
-        return self.tell_protocol(self.protocol.resume_writing, "protocol.resume_writing() failed")
-
-    cdef int tell_protocol(self, object method, str message) except -1:
-        try:
-            method()
-        except (SystemExit, KeyboardInterrupt):
-            raise
-        except BaseException as exc:
-            self.report(exc, message)
-        return 0
+    cdef Py_ssize_t count_queued(self) except -1:
+        return self.queued_bytes
 
 
 cdef bint has_messages(int fd, unsigned int mode) noexcept:
@@ -603,8 +568,7 @@ class Pipes:
         transport.hangup = PipePoll(transport, POLLIN, transport._hung_up)
         transport.writable = PipePoll(transport, POLLOUT, transport._write_ready)
         transport.queue = deque()
-        transport.high_water_bytes = HIGH_WATER_BYTES
-        transport.low_water_bytes = HIGH_WATER_BYTES // 4
+        transport.begin_flow()
         self.call_soon(protocol.connection_made, transport, context=transport.context)
         if not S_ISCHR(transport.mode):
             self.call_soon(transport._watch_hangup, context=transport.context)

@@ -27,14 +27,10 @@ cdef class StreamTransport(Endpoint):
     cdef int ip_protocol
     cdef sockaddr_in6 own_address      # or a sockaddr_in; of family 0 where there is none
     cdef sockaddr_in6 peer_address
-    cdef object protocol
     cdef Receiver receiver             # the same, if it is one
     cdef object server
     cdef dict extra
-    cdef bint protocol_paused
     cdef bint lost_called
-    cdef object high_water_bytes       # as they were given
-    cdef object low_water_bytes
     cdef dict __dict__
     cdef object __weakref__
 
@@ -44,12 +40,10 @@ cdef class StreamTransport(Endpoint):
     cdef int close_fd(self) except -1
     cdef int read_addresses(self) except -1
     cdef int feed_buffered(self, object data) except -1
-    cdef int pause_protocol_if_full(self) except -1
     cdef object socket_object(self)
     cdef bint is_plain_writer(self) noexcept
     cdef int write_bytes(self, object data) except -1
     cdef int count_lost_write(self) except -1
-    cdef int tell_protocol(self, object method, str message) except -1
     cdef int shut_down(self) except -1
 
 

@@ -56,7 +56,6 @@ cdef extern from "Python.h":
     PyObject **_PyObject_GetDictPtr(object object) noexcept
 
 cdef enum:
-    HIGH_WATER_BYTES = 64 * 1024       # asyncio's default
     HELD_BYTES_MAX = 64 * 1024         # more goes out at once: the protocol must hear of a full socket
 
 cdef object TRANSPORT_CLASS = asyncio.Transport
@@ -120,8 +119,7 @@ cdef class StreamTransport(Endpoint):
     cdef int begin(self, object waiter) except -1:
         cdef Sockets loop = self.loop
         cdef int one = 1
-        self.high_water_bytes = HIGH_WATER_BYTES
-        self.low_water_bytes = HIGH_WATER_BYTES // 4
+        self.begin_flow()
         self.receive = Receive(self)
         self.send = Send(self)
         if (self.family == AF_INET or self.family == AF_INET6) and self.kind == SOCK_STREAM:
@@ -164,17 +162,11 @@ cdef class StreamTransport(Endpoint):
             if self.loop._debug:
                 logger.debug("%r: %s", self, message, exc_info=exc)
         else:
-            self.loop.call_exception_handler({
-                "message": message,
-                "exception": exc,
-                "transport": self,
-                "protocol": self.protocol,
-            })
+            self.report(exc, message)
         return self.force_close(exc)
 
     cdef int force_close(self, object exc) except -1:
-        if self.send.held:
-            self.send.let_go()
+        self.send.let_go()
         if self.connection_lost_count:
             return 0
         self.send.clear()
@@ -338,8 +330,7 @@ cdef class StreamTransport(Endpoint):
 
     def close(self):
         """Closes the connection after what is queued was sent; no more data is received."""
-        if self.send.held:
-            self.send.let_go()
+        self.send.let_go()
         if self.closing:
             return
         self.closing = True
@@ -460,8 +451,7 @@ cdef class StreamTransport(Endpoint):
 
     def write_eof(self):
         """Closes the writing half after what is queued was sent; data may still be received."""
-        if self.send.held:
-            self.send.let_go()
+        self.send.let_go()
         if self.closing or self.eof_written:
             return
         self.eof_written = True
@@ -475,8 +465,7 @@ cdef class StreamTransport(Endpoint):
 
     def get_write_buffer_size(self):
         """Returns how many bytes are queued, those in flight included."""
-        if self.send.held:
-            self.send.let_go()
+        self.send.let_go()
         return self.send.queued_bytes
 
     def get_write_buffer_limits(self):
@@ -485,29 +474,15 @@ cdef class StreamTransport(Endpoint):
 
     def set_write_buffer_limits(self, high=None, low=None):
         """Sets the marks in bytes: above `high` the protocol is paused, at `low` or below it is resumed."""
-        if high is None:
-            high = HIGH_WATER_BYTES if low is None else 4 * low
-        if low is None:
-            low = high // 4
-        if not high >= low >= 0:
-            raise ValueError(f"high ({high!r}) must be >= low ({low!r}) must be >= 0")
-        self.high_water_bytes = high
-        self.low_water_bytes = low
-        if self.send.held:
-            self.send.let_go()
+        self.set_marks(high, low)
+        self.send.let_go()
         self.pause_protocol_if_full()
 
-    cdef int pause_protocol_if_full(self) except -1:
-        if self.protocol_paused or self.send.queued_bytes <= self.high_water_bytes:
-            return 0
-        self.protocol_paused = True
-        return self.tell_protocol(self.protocol.pause_writing, "protocol.pause_writing() failed")
+    cdef Py_ssize_t count_queued(self) except -1:
+        return self.send.queued_bytes
 
     cdef int queue_drained(self) except -1:
-        if not self.protocol_paused or self.send.queued_bytes > self.low_water_bytes:
-            return 0
-        self.protocol_paused = False
-        return self.tell_protocol(self.protocol.resume_writing, "protocol.resume_writing() failed")
+        return self.resume_protocol_if_drained()
 
     cdef int all_sent(self) except -1:
         if self.closing:
@@ -515,20 +490,6 @@ cdef class StreamTransport(Endpoint):
             return self.call_connection_lost(None)
         if self.eof_written:
             return self.shut_down()
-        return 0
-
-    cdef int tell_protocol(self, object method, str message) except -1:
-        try:
-            method()
-        except (SystemExit, KeyboardInterrupt):
-            raise
-        except BaseException as exc:
-            self.loop.call_exception_handler({
-                "message": message,
-                "exception": exc,
-                "transport": self,
-                "protocol": self.protocol,
-            })
         return 0
 
 

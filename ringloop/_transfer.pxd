@@ -3,6 +3,7 @@
 from libc.stdint cimport int64_t, uint32_t
 
 from ringloop._flight cimport Operation, rl_sqe
+from ringloop._flow cimport FlowControl
 from ringloop._sock cimport Sockets
 
 
@@ -20,8 +21,7 @@ cdef enum:
     SEND_PARTS_MAX = 64
 
 
-cdef class Endpoint:
-    cdef Sockets loop
+cdef class Endpoint(FlowControl):
     cdef int fd                        # the transport's, or its socket object's; -1 once closed
     cdef object context                # that all of the protocol's callbacks run in, as since 3.15
     cdef Receive receive

@@ -69,7 +69,7 @@ cdef bint can_receive_small(Sockets loop) noexcept:
     return loop.driver.capabilities & RL_CAN_RECV_MULTISHOT != 0
 
 
-cdef class Endpoint:
+cdef class Endpoint(FlowControl):
     """What receiving and sending need of a transport, which handles the protocol's errors."""
 
     cdef int data_received(self, object data) except -1:
@@ -347,6 +347,8 @@ cdef class Send(Operation):
         cdef iovec parts[SEND_PARTS_MAX]
         cdef msghdr message
         cdef Py_ssize_t count
+        if not self.held:
+            return 0
         self.held = False
         memset(&message, 0, sizeof(message))
         message.msg_iov = parts
