@@ -9,7 +9,7 @@ export PYTHON
 
 develop = @bash tools/develop
 # A ring is charged to its user: more processes than these could exhaust an ordinary user's locked memory.
-workers = -n auto --maxprocesses 4 --max-worker-restart 1 --dist loadgroup
+workers = -n auto --maxprocesses 4 --max-worker-restart 1 --dist worksteal
 
 .PHONY: build run test debug-test test-all bench lint format clean distclean help
 

@@ -1,16 +1,18 @@
 """Runs the C tests of `ringloop/native`: each `TEST(behaviour)` in a `.c` file here is one test.
 
-A program is compiled once per session, with the debug build's ENSUREs and, where the compiler can link them,
-the address and undefined-behaviour sanitizers. Those that make threads are also compiled with the thread
-sanitizer. Each behaviour runs in a process of its own; what it printed is shown when it fails (and with
-`-rP`, when it does not).
+What they test and each program are compiled once per run of pytest, by whichever worker comes first, with
+the debug build's ENSUREs and, where the compiler can link them, the address and undefined-behaviour
+sanitizers. Those that make threads are also compiled with the thread sanitizer. Each behaviour runs in a
+process of its own; what it printed is shown when it fails (and with `-rP`, when it does not).
 """
 
+import contextlib
+import fcntl
 import os
 import re
 import signal
 import subprocess
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -36,13 +38,13 @@ TIMEOUT_S = 50
 LACKING = 77  # the status of a program that the machine lacks something for; it says what
 
 
-def behaviours(programs: Iterable[str], group: str = "native") -> list[object]:
-    """The pairs of program and behaviour. Those of one program stay on one worker, which compiles it."""
+def behaviours(programs: Iterable[str], but: Iterable[str] = ()) -> list[tuple[str, str]]:
+    """The pairs of program and behaviour."""
     return [
-        pytest.param(program, name, marks=pytest.mark.xdist_group(f"{group}-{program}"))
+        (program, name)
         for program in sorted(programs)
         for name in re.findall(r"^TEST\((\w+)\)", (HERE / f"{program}.c").read_text(), re.MULTILINE)
-        if group == "native" or name not in NO_THREAD_SANITIZER
+        if name not in but
     ]
 
 
@@ -91,34 +93,57 @@ def thread_sanitizer(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def program(tmp_path_factory: pytest.TempPathFactory, sanitizers: list[str]) -> Callable[[str], Path]:
-    """Compiles the program of that name, the first time."""
-    return compiler_of_programs(tmp_path_factory.mktemp("native"), sanitizers)
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of this run of pytest that all of its workers see."""
+    base = tmp_path_factory.getbasetemp()
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
 
 
 @pytest.fixture(scope="session")
-def threaded_program(
-    tmp_path_factory: pytest.TempPathFactory, thread_sanitizer: list[str]
-) -> Callable[[str], Path]:
+def program(shared: Path, sanitizers: list[str]) -> Callable[[str], Path]:
+    """Compiles the program of that name, the first time."""
+    return Programs(shared / "native", sanitizers)
+
+
+@pytest.fixture(scope="session")
+def threaded_program(shared: Path, thread_sanitizer: list[str]) -> Callable[[str], Path]:
     """Compiles the program of that name with the thread sanitizer, the first time."""
-    return compiler_of_programs(tmp_path_factory.mktemp("native-threads"), thread_sanitizer)
+    return Programs(shared / "native-threads", thread_sanitizer)
 
 
-def compiler_of_programs(directory: Path, sanitizers: list[str]) -> Callable[[str], Path]:
-    outcomes: dict[str, subprocess.CompletedProcess[str]] = {}
+class Programs:
+    """The programs with one choice of sanitizers, in a folder that several workers share.
 
-    def compiled(name: str) -> Path:
-        target = directory / name
-        if name not in outcomes:
-            left_out = WHITE_BOX_INCLUDES if name in WHITE_BOX else set()
-            native = [source for source in sorted(NATIVE.glob("*.c")) if source.stem not in left_out]
-            sources = [HERE / f"{name}.c", *native]
-            outcomes[name] = compile_c(sources, target, "-O1", "-g", "-DRINGLOOP_DEBUG=1", *sanitizers)
-        if outcomes[name].returncode != 0:
-            pytest.fail(f"{name}.c does not compile:\n{outcomes[name].stdout}", pytrace=False)
+    What is there is whole: it is made under another name, by one worker at a time.
+    """
+
+    def __init__(self, folder: Path, sanitizers: list[str]) -> None:
+        folder.mkdir(exist_ok=True)
+        self._folder = folder
+        self._flags = ["-O1", "-g", "-DRINGLOOP_DEBUG=1", *sanitizers]
+
+    def __call__(self, name: str) -> Path:
+        left_out = WHITE_BOX_INCLUDES if name in WHITE_BOX else set()
+        sources = [source for source in sorted(NATIVE.glob("*.c")) if source.stem not in left_out]
+        objects = [self._made(source, f"{source.stem}.o", "-c") for source in sources]
+        return self._made(HERE / f"{name}.c", name, *map(str, objects))
+
+    def _made(self, source: Path, name: str, *flags: str) -> Path:
+        target = self._folder / name
+        with self._alone(name):
+            if not target.exists():
+                unfinished = self._folder / f"{name}.new"
+                done = compile_c([source], unfinished, *self._flags, *flags)
+                if done.returncode != 0:
+                    pytest.fail(f"{source.name} does not compile:\n{done.stdout}", pytrace=False)
+                unfinished.rename(target)
         return target
 
-    return compiled
+    @contextlib.contextmanager
+    def _alone(self, name: str) -> Iterator[None]:
+        with (self._folder / f"{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
 
 
 @pytest.fixture(scope="session")
@@ -140,7 +165,7 @@ def test_behaviour(
     behave(program(name), behaviour)
 
 
-@pytest.mark.parametrize(("name", "behaviour"), behaviours(THREADED, "threads"))
+@pytest.mark.parametrize(("name", "behaviour"), behaviours(THREADED, NO_THREAD_SANITIZER))
 def test_behaviour_under_the_thread_sanitizer(
     name: str, behaviour: str, threaded_program: Callable[[str], Path]
 ) -> None:

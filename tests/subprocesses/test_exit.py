@@ -408,7 +408,7 @@ def test_in_debug_mode_the_log_is_asyncios(
 def test_child_watchers_under_the_policy(run_child: Any) -> None:
     run_child(
         """
-        import asyncio, warnings
+        import asyncio, subprocess, warnings
         import ringloop
 
         warnings.simplefilter("ignore", DeprecationWarning)
@@ -417,12 +417,15 @@ def test_child_watchers_under_the_policy(run_child: Any) -> None:
             loop = asyncio.get_running_loop()
             child = await asyncio.create_subprocess_shell("exit 4")
             assert await child.wait() == 4
-            # Who uses a watcher himself gets one that works.
-            process = await asyncio.to_thread(__import__("subprocess").Popen, ["sh", "-c", "exit 6"])
+            # Who uses a watcher himself gets one that works. The child ends when it is watched, not before:
+            # watchers that wait in a SIGCHLD handler can reap one twice that ends while it is being added.
+            process = await asyncio.to_thread(
+                subprocess.Popen, ["sh", "-c", "read line; exit 6"], stdin=subprocess.PIPE)
             ended = loop.create_future()
             with watcher:
                 watcher.add_child_handler(
                     process.pid, lambda pid, status: loop.call_soon_threadsafe(ended.set_result, status))
+            process.stdin.close()
             assert await ended == 6
             process.returncode = 6
 
