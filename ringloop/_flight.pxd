@@ -74,6 +74,7 @@ cdef extern from "driver.h" nogil:
         rl_driver_counters counters
     rl_sqe *rl_driver_sqe(rl_driver *driver)
     bint rl_driver_wants_enter(const rl_driver *driver)
+    bint rl_driver_wants_look(const rl_driver *driver)
     const rl_cqe *rl_driver_completion(const rl_driver *driver)
     void rl_driver_consumed(rl_driver *driver)
     int rl_driver_sweep(int timeout_ms)
@@ -189,3 +190,6 @@ cdef class Flight(Callbacks):
 
 
 cdef void release_buffers(void *argument) noexcept nogil
+
+# The workers and their threads are linked into this room alone, and so is the driver that has some of its own.
+cdef rl_driver *create_epoll_driver(uint32_t sq_entries, uint32_t cq_entries, int *error) noexcept

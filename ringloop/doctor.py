@@ -35,7 +35,7 @@ def examine(version: str) -> tuple[bool, str]:
     ]
     try:
         prove_io_uring()
-        lines += _ring(_core.ring_report())
+        lines += _ring(_core.driver_report("io_uring"))
         works = True
     except RingUnavailableError as error:
         lines += _unavailable(error)

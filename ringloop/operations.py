@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from ringloop import kernel_structs as structs
-from ringloop._core import ring_report
+from ringloop._core import driver_report
 from ringloop.errors import RingUnavailableError
 from ringloop.kernel_names import OPERATIONS as OPCODES
 
@@ -455,7 +455,7 @@ def capabilities() -> dict[str, Capability]:
     Where io_uring is refused no operation is by the ring; other loops than ringloop's use threads for all.
     """
     try:
-        opcodes = frozenset(ring_report()["opcodes"])
+        opcodes = frozenset(driver_report("io_uring")["opcodes"])
     except RingUnavailableError:
         opcodes = frozenset()
     return {name: capability(entry, opcodes) for name, entry in ENTRIES.items()}

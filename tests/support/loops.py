@@ -18,6 +18,12 @@ def _ringloop() -> asyncio.AbstractEventLoop:
     return ringloop.new_event_loop()
 
 
+def _ringloop_on_epoll() -> asyncio.AbstractEventLoop:
+    import ringloop
+
+    return ringloop.new_event_loop("epoll")
+
+
 def _uvloop() -> asyncio.AbstractEventLoop:
     import uvloop
 
@@ -27,6 +33,7 @@ def _uvloop() -> asyncio.AbstractEventLoop:
 FACTORIES: dict[str, LoopFactory] = {
     ORACLE: asyncio.SelectorEventLoop,
     "ringloop": _ringloop,
+    "ringloop-epoll": _ringloop_on_epoll,
     "uvloop": _uvloop,
 }
 
