@@ -47,6 +47,11 @@ def loop_names() -> list[str]:
     return names
 
 
+def ringloop_names() -> list[str]:
+    """Those of `loop_names` that are ringloop, over one driver or the other."""
+    return [name for name in loop_names() if name.startswith("ringloop")]
+
+
 def new_event_loop(name: str) -> asyncio.AbstractEventLoop:
     """A new loop of the kind `name`, not watched by any fixture: for child processes."""
     return FACTORIES[name]()

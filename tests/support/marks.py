@@ -2,9 +2,9 @@
 
 import pytest
 
-from support.loops import loop_names
+from support.loops import ringloop_names
 
 #: For what asyncio does not promise: runs where ringloop is under test.
 ringloop_only = pytest.mark.skipif(
-    "ringloop" not in loop_names(), reason="ringloop is not among the loops under test"
+    not ringloop_names(), reason="ringloop is not among the loops under test"
 )
