@@ -1,4 +1,5 @@
-"""Runs the C tests of `ringloop/native`: each `TEST(behaviour)` in a `.c` file here is one test.
+"""Runs the C tests of `ringloop/native`: each `TEST(behaviour)` in a `.c` file here is one test,
+and so is each `SAME(behaviour)`, which runs on a ring and on epoll.
 
 A program is compiled once per session, with the debug build's ENSUREs and, where the compiler can link them,
 the address and undefined-behaviour sanitizers. Those that make threads are also compiled with the thread
@@ -41,7 +42,7 @@ def behaviours(programs: Iterable[str], group: str = "native") -> list[object]:
     return [
         pytest.param(program, name, marks=pytest.mark.xdist_group(f"{group}-{program}"))
         for program in sorted(programs)
-        for name in re.findall(r"^TEST\((\w+)\)", (HERE / f"{program}.c").read_text(), re.MULTILINE)
+        for name in re.findall(r"^(?:TEST|SAME)\((\w+)\)", (HERE / f"{program}.c").read_text(), re.MULTILINE)
         if group == "native" or name not in NO_THREAD_SANITIZER
     ]
 
