@@ -53,6 +53,15 @@ def choose_driver(requested: str | None = None) -> str:
     return "io_uring"
 
 
+def available_driver() -> str:
+    """Returns what `choose_driver` does where nobody asks for a driver, and warns nobody."""
+    try:
+        prove_io_uring()
+    except RingUnavailableError:
+        return "epoll"
+    return "io_uring"
+
+
 def fall_back(error: RingUnavailableError) -> str:
     """Returns "epoll", the driver for where io_uring is refused; warns of it once per process.
 
