@@ -126,8 +126,10 @@ def _served() -> Iterator[str]:
     for way, words in (
         (operations.RING, "by the ring, without a thread"),
         (operations.RING_WORKER, "by the ring's worker threads"),
+        (operations.DRIVER, "by the driver, at once"),
         (operations.READINESS, "as soon as the file is ready, without a thread"),
         (operations.TIMER, "by the driver's timers"),
+        (operations.DRIVER_WORKER, "by the driver's worker threads"),
         (operations.OWN_WORKER, "by ringloop's worker threads"),
     ):
         names = [one.name for one in table if one.served and one.served[-1] == way]

@@ -24,8 +24,10 @@ INLINE = "inline"  # at once, if the kernel has in memory what it takes
 RING = "ring"  # by the ring without a thread
 RING_WORKER = "ring worker"  # by the ring's worker threads
 OWN_WORKER = "own worker"  # by ringloop's worker threads
+DRIVER = "driver"  # by the epoll driver, at once
 READINESS = "readiness"  # by the epoll driver: a call that does not wait, as soon as the fd is ready
 TIMER = "timer"  # by the epoll driver's own timers
+DRIVER_WORKER = "driver worker"  # by the epoll driver's worker threads
 
 _O_CLOEXEC = os.O_CLOEXEC
 _SOCK_CLOEXEC = os.O_CLOEXEC
@@ -428,8 +430,8 @@ ALIASES: Mapping[str, str] = {
 class Capability(NamedTuple):
     """How this machine serves an operation.
 
-    `served` are the ways, the first tried first: "inline", "ring", "ring worker", "own worker", and over epoll
-    "readiness" and "timer"; empty where it cannot be had. `kernel` is the first that has it. `cancelled` says when a cancel ends it: "while it
+    `served` are the ways, the first tried first: "inline", "ring", "ring worker", "own worker"; over epoll
+    "driver", "readiness", "timer" and "driver worker" instead of the ring's; empty where it cannot be had. `kernel` is the first that has it. `cancelled` says when a cancel ends it: "while it
     runs", or only "before it begins". `waits` tells that it may never end by itself.
     """
 
@@ -451,14 +453,14 @@ _STREAMS = frozenset(("READ", "WRITE", "READV", "WRITEV"))
 
 def _served_by_epoll(entry: Entry) -> tuple[str, ...]:
     """How the epoll driver serves an operation that it has."""
-    at_once = (INLINE,) if INLINE in entry.served or entry.opcode in _AT_ONCE else ()
+    inline = (INLINE,) if INLINE in entry.served else ()
     if entry.opcode in _AT_ONCE:
-        return at_once
+        return (*inline, DRIVER)
     if entry.opcode in _WHEN_READY:
-        return (*at_once, READINESS)
+        return (*inline, READINESS)
     if entry.opcode == "TIMEOUT":
-        return (TIMER,)
-    return (*at_once, READINESS, OWN_WORKER) if entry.opcode in _STREAMS else (*at_once, OWN_WORKER)
+        return (*inline, TIMER)
+    return (*inline, READINESS, DRIVER_WORKER) if entry.opcode in _STREAMS else (*inline, DRIVER_WORKER)
 
 
 def capability(entry: Entry, driver: str, opcodes: frozenset[int]) -> Capability:
@@ -472,12 +474,12 @@ def capability(entry: Entry, driver: str, opcodes: frozenset[int]) -> Capability
     return Capability(entry.name, entry.kernel, served, cancelled, entry.waits, entry.result, entry.call)
 
 
-def capabilities() -> dict[str, Capability]:
-    """The table of operations as a new loop serves it here, by name.
+def capabilities(driver: str | None = None) -> dict[str, Capability]:
+    """The table of operations as this machine serves it, by name.
 
-    It depends on the driver that such a loop takes; other loops than ringloop's use threads for all. Raises
-    what `ringloop.new_event_loop` does where no such loop can be made.
+    `driver` is that of the loop that is meant (`loop.driver`); None: the one that a new loop takes. Other loops
+    than ringloop's use threads for all. Raises what `ringloop.new_event_loop` does where there is no such loop.
     """
-    driver = requested_driver() or available_driver()
+    driver = requested_driver(driver) or available_driver()
     opcodes = frozenset(driver_report(driver)["opcodes"])
     return {name: capability(entry, driver, opcodes) for name, entry in ENTRIES.items()}
