@@ -191,5 +191,5 @@ cdef class Flight(Callbacks):
 
 cdef void release_buffers(void *argument) noexcept nogil
 
-# The workers and their threads are linked into this room alone, and so is the driver that has some of its own.
+# The workers and their threads are linked into this room alone, and so is the driver that has some too.
 cdef rl_driver *create_epoll_driver(uint32_t sq_entries, uint32_t cq_entries, int *error) noexcept

@@ -431,8 +431,9 @@ class Capability(NamedTuple):
     """How this machine serves an operation.
 
     `served` are the ways, the first tried first: "inline", "ring", "ring worker", "own worker"; over epoll
-    "driver", "readiness", "timer" and "driver worker" instead of the ring's; empty where it cannot be had. `kernel` is the first that has it. `cancelled` says when a cancel ends it: "while it
-    runs", or only "before it begins". `waits` tells that it may never end by itself.
+    "driver", "readiness", "timer" and "driver worker" instead of the ring's; empty where it cannot be had.
+    `kernel` is the first that has it. `cancelled` says when a cancel ends it: "while it runs", or only "before
+    it begins". `waits` tells that it may never end by itself.
     """
 
     name: str
@@ -444,8 +445,8 @@ class Capability(NamedTuple):
     system_call: str
 
 
-#: What the epoll driver does without a thread: at once, or when the fd is ready. Those of the second kind that
-#: may also be about a stored file need a thread for that.
+#: What the epoll driver does without a thread: at once, or when the fd is ready. The third kind may also be
+#: about a stored file, and needs a thread for that.
 _AT_ONCE = frozenset(("NOP", "SOCKET", "BIND", "LISTEN", "SHUTDOWN", "PIPE", "FUTEX_WAKE"))
 _WHEN_READY = frozenset(("POLL_ADD", "ACCEPT", "CONNECT", "SEND", "RECV", "SENDMSG", "RECVMSG"))
 _STREAMS = frozenset(("READ", "WRITE", "READV", "WRITEV"))
@@ -477,8 +478,9 @@ def capability(entry: Entry, driver: str, opcodes: frozenset[int]) -> Capability
 def capabilities(driver: str | None = None) -> dict[str, Capability]:
     """The table of operations as this machine serves it, by name.
 
-    `driver` is that of the loop that is meant (`loop.driver`); None: the one that a new loop takes. Other loops
-    than ringloop's use threads for all. Raises what `ringloop.new_event_loop` does where there is no such loop.
+    `driver` is that of the loop that is meant (`loop.driver`); None: the one that a new loop takes. Other
+    loops than ringloop's use threads for all. Raises what `ringloop.new_event_loop` does where there is no
+    such loop.
     """
     driver = requested_driver(driver) or available_driver()
     opcodes = frozenset(driver_report(driver)["opcodes"])

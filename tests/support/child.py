@@ -43,7 +43,8 @@ def run_child(
 
     `timeout` is in seconds; a child that takes longer is aborted, tells where it was, and fails the test.
     `status` is the exit status to insist on (negative: the signal's number; None: any).
-    `RINGLOOP_DRIVER` names the driver of that kind. `env` is added to the environment, `options` are the interpreter's.
+    `RINGLOOP_DRIVER` names the driver of that kind. `env` is added to the environment, `options` are the
+    interpreter's.
     """
     prelude = (
         "import functools as _p, support.loops as _l; "

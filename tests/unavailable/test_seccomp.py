@@ -1,5 +1,5 @@
-"""Where a seccomp filter denies io_uring, as in Docker: loops use epoll, with one warning; asked for io_uring,
-they raise a clear error; and the doctor tells."""
+"""Where a seccomp filter denies io_uring, as in Docker: loops use epoll, with one warning; asked for
+io_uring, they raise a clear error; and the doctor tells."""
 
 import errno
 import json
@@ -101,12 +101,15 @@ async def main():
 @calls
 @denials
 def test_every_loop_uses_epoll_and_the_first_one_warns(call: str, error: str) -> None:
-    code = WARNED + """
+    code = (
+        WARNED
+        + """
 for _ in range(3):
     ringloop.run(main())
 for record in records:
     print(record.levelname, record.getMessage())
 """
+    )
     child = run_denied({call: error}, "-W", "error", "-c", code)
     assert (child.stderr, child.returncode) == ("", 0)
     *drivers, warning = child.stdout.splitlines()
@@ -124,7 +127,8 @@ def test_every_way_to_a_loop_leads_to_epoll(start: str) -> None:
 
 
 def test_nobody_is_warned_who_asked_for_epoll() -> None:
-    code = f"import os\nos.environ['RINGLOOP_DRIVER'] = 'epoll'\n{WARNED}\nringloop.run(main())\nprint(records)"
+    choice = "import os\nos.environ['RINGLOOP_DRIVER'] = 'epoll'"
+    code = f"{choice}\n{WARNED}\nringloop.run(main())\nprint(records)"
     child = run_denied({"io_uring_setup": "EPERM"}, "-c", code)
     assert (child.stdout, child.stderr, child.returncode) == ("epoll\n[]\n", "", 0)
 
