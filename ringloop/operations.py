@@ -432,8 +432,8 @@ class Capability(NamedTuple):
 
     `served` are the ways, the first tried first: "inline", "ring", "ring worker", "own worker"; over epoll
     "driver", "readiness", "timer" and "driver worker" instead of the ring's; empty where it cannot be had.
-    `kernel` is the first that has it. `cancelled` says when a cancel ends it: "while it runs", or only "before
-    it begins". `waits` tells that it may never end by itself.
+    `kernel` is the first that has it. `cancelled` says when a cancel ends it: "while it runs", or only
+    "before it begins". `waits` tells that it may never end by itself.
     """
 
     name: str

@@ -4,8 +4,8 @@
  *
  * Any thread may call it, one at a time: it is bound to none, and `enter` never answers EEXIST. What differs
  * from a ring, beside speed:
- *  - An armed request does not keep its file open (RL_CAN_HOLD_FILES). A file that is closed under it ends it only when it is
- *    cancelled, and what gets the fd's number next is never taken for it.
+ *  - An armed request does not keep its file open (RL_CAN_HOLD_FILES). A file that is closed
+ *    under it ends it only when it is cancelled, and what gets the fd's number next is never taken for it.
  *  - RL_CAN_TELL_PENDING is not among its capabilities: only `enter` finds out what is ready.
  *  - Not here, and answered by -EINVAL: what rl_execute_sqe() refuses as no system call, draining entries, a
  *    multishot timeout, a multishot receive without provided buffers, updates of a poll or a timeout.

@@ -1,5 +1,5 @@
 /*
- * Waiting for readiness in the epoll driver: one registration per fd, any number of requests that wait for it.
+ * Waiting for readiness in the epoll driver: one registration per fd, any number of requests that wait.
  *
  * A slot is what is known of an fd. Requests join and leave it during a pass; before the pass waits, epoll is
  * told of the slots that changed, in one call each. An fd that only one-shot polls wait for is registered

@@ -2,10 +2,11 @@
  * What the rooms of the epoll driver share: its requests and the lists they are in.
  *
  * epoll.c is the driver: one pass, works, set-up and end. epoll_requests.c holds the requests: begins them,
- * links them, cancels them, and gives completions. epoll_ready.c waits for readiness and makes the attempts
- * that follow it; epoll_timers.c has the timeouts.
+ * links them, cancels them, and gives completions. epoll_ready.c waits for readiness, epoll_transfers.c makes
+ * the attempts that follow it; epoll_timers.c has the timeouts.
  *
- * A request is in one place at a time, which its state names, and comes to its end by rl_epoll_finish() alone.
+ * A request is in one place at a time, which its state names, and comes to its end by rl_epoll_finish()
+ * alone.
  */
 #ifndef RINGLOOP_EPOLL_REQUESTS_H
 #define RINGLOOP_EPOLL_REQUESTS_H

@@ -63,8 +63,8 @@ static struct rl_sqe *queue_cancel(rl_driver *driver, uint64_t target, uint32_t 
     return sqe;
 }
 
-static struct rl_sqe *queue_bytes(rl_driver *driver, uint8_t opcode, int fd, const void *bytes, uint32_t length,
-                                  uint64_t user_data)
+static struct rl_sqe *queue_bytes(rl_driver *driver, uint8_t opcode, int fd, const void *bytes,
+                                  uint32_t length, uint64_t user_data)
 {
     struct rl_sqe *sqe = queue(driver, opcode, fd, user_data);
     sqe->address = (uint64_t)(uintptr_t)bytes;
