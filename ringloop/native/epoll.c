@@ -95,7 +95,7 @@ static uint32_t completions_ready(const struct rl_epoll *epoll)
     return epoll->cq_tail - epoll->cq_head;
 }
 
-/* epoll_wait, with a timeout in ns; by whole milliseconds, and never early, before 5.11. Events, or -errno. */
+/* epoll_wait, with a timeout in ns; before 5.11 by whole ms, and never early. How many events, or -errno. */
 static int wait_once(struct rl_epoll *epoll, struct epoll_event *events, int64_t timeout_ns)
 {
     struct timespec timeout = {.tv_sec = timeout_ns / 1000000000, .tv_nsec = timeout_ns % 1000000000};
