@@ -60,10 +60,11 @@ if SANITIZERS:
     FLAGS += [f"-fsanitize={SANITIZERS}", "-fno-omit-frame-pointer"]
     LINK_FLAGS += [f"-fsanitize={SANITIZERS}"]
 
-# What keeps something between calls is in one module alone; the files of `RESIDENT` do not.
+# What keeps something between calls is in one module alone; `execute` and the files of `RESIDENT` do not.
+EPOLL = ("epoll", "epoll_ready", "epoll_requests", "epoll_timers", "epoll_transfers")
 RESIDENT = ("mounts", "resident", "resident_io")
 LINKED_INTO = {
-    "_flight": ("buffers", "threads", "workers"),
+    "_flight": ("buffers", *EPOLL, "execute", "threads", "workers"),
     "_core": ("retired", "ring", "ring_setup"),
     "_ops": ("execute", *RESIDENT),
     "_os": RESIDENT,

@@ -3,7 +3,7 @@
 from libc.stdint cimport int64_t, uint32_t
 
 from ringloop._callbacks cimport Handle, rl_ready_entry
-from ringloop._flight cimport Flight, Operation, rl_sqe
+from ringloop._flight cimport Flight, Operation, rl_driver, rl_sqe
 
 
 cdef class Watch(Operation):
@@ -25,6 +25,7 @@ cdef class LoopCore(Flight):
 
     cdef int enable(self) except -1
     cdef int change_thread(self) except -1
+    cdef int take_driver(self, rl_driver *driver) except -1
     cdef int run_pass(self) except -1
     cdef int wait(self, int64_t timeout_ns) except -1
     cdef int run_ready(self) except -1

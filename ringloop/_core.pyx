@@ -30,8 +30,8 @@ from ringloop._callbacks cimport (
 )
 from ringloop._flight cimport (
     ENSURE, OPERATION_CANCELLING, OPERATION_DONE, RL_OP_POLL_ADD, RL_WAIT_FOREVER, Flight, Operation,
-    release_buffers, rl_buffers, rl_driver, rl_driver_sweep, rl_driver_sweep_forked, rl_driver_wants_enter,
-    rl_sqe,
+    create_epoll_driver, release_buffers, rl_buffers, rl_driver, rl_driver_sweep, rl_driver_sweep_forked,
+    rl_driver_wants_enter, rl_driver_wants_look, rl_sqe,
 )
 
 
@@ -127,9 +127,16 @@ cdef class Watch(Operation):
         return base_events._format_handle(self.handle)
 
 
-cdef rl_driver *create_driver() except NULL:
+cdef rl_driver *create_driver(object name) except NULL:
     cdef rl_ring_failure failure
-    cdef rl_driver *driver = rl_ring_create(SQ_ENTRIES, CQ_ENTRIES, &failure)
+    cdef int error = 0
+    cdef rl_driver *driver
+    if name == "epoll":
+        driver = create_epoll_driver(SQ_ENTRIES, CQ_ENTRIES, &error)
+        if driver == NULL:
+            raise OSError(-error, os.strerror(-error), "epoll_create1")
+        return driver
+    driver = rl_ring_create(SQ_ENTRIES, CQ_ENTRIES, &failure)
     if driver == NULL:
         raise errors.ring_unavailable(failure.cause, failure.error, failure.call.decode())
     return driver
@@ -138,8 +145,9 @@ cdef rl_driver *create_driver() except NULL:
 cdef class LoopCore(Flight):
     """The part of the loop that runs per callback. `ringloop.Loop` makes asyncio's interface out of it."""
 
-    def __init__(self):
-        self.driver = create_driver()
+    def __init__(self, driver):
+        """`driver` is "io_uring" or "epoll"."""
+        self.driver = create_driver(driver)
         self.bell_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)
         if self.bell_fd < 0:
             raise OSError(errno, os.strerror(errno), "eventfd")
@@ -220,19 +228,29 @@ cdef class LoopCore(Flight):
         """Binds the driver to the calling thread."""
         cdef int error = self.driver.calls.enable(self.driver)
         if error < 0:
-            raise OSError(-error, os.strerror(-error), "io_uring_register")
+            # Another thread than the one that tried a ring out, and a filter of its own.
+            self.take_driver(create_driver(self._driver_refused(
+                errors.ring_unavailable(errors.RingCause.REGISTER_REFUSED, -error, "io_uring_register"))))
         self.enabled = True
         self.owner = threading.get_ident()
         return 0
 
     cdef int change_thread(self) except -1:
-        """Takes a new driver for the calling thread and arms there again what was in flight on the old one.
+        """Takes a new driver for the calling thread.
 
         The old one's thread may have ended, and no other can reach its requests (EEXIST). Completions that it
         delivered are still in memory. Operations that lend memory never outlive a run, so that what is left,
         polls and receives, moved nothing meanwhile.
         """
-        cdef rl_driver *driver = create_driver()
+        self.take_driver(create_driver(self.driver.calls.name.decode()))
+        return self.enable()
+
+    def _driver_refused(self, error):
+        """Returns the name of the driver to take instead of the loop's, or raises the error."""
+        raise error
+
+    cdef int take_driver(self, rl_driver *driver) except -1:
+        """Abandons the loop's driver for another, and arms there again what was in flight."""
         cdef rl_driver *old = self.driver
         cdef rl_buffers *buffers = self.buffers
         cdef Operation operation
@@ -245,7 +263,6 @@ cdef class LoopCore(Flight):
         old.calls.abandon(old, release_buffers, buffers)
         # Until then the old one keeps files open: a port closed meanwhile would not be free.
         await_release()
-        self.enable()
         if buffers != NULL:
             self.need_buffers()
         operations = self.list_operations()
@@ -291,7 +308,7 @@ cdef class LoopCore(Flight):
         self.publish_works()
         if timeout_ns != 0:
             self.wait(timeout_ns)
-        elif rl_driver_wants_enter(self.driver):
+        elif rl_driver_wants_look(self.driver):
             error = self.driver.calls.enter(self.driver, 0, 0)
             if error < 0:
                 raise OSError(-error, os.strerror(-error), "io_uring_enter")
@@ -536,9 +553,12 @@ def probe():
     return failure.cause, failure.error, failure.call.decode()
 
 
-def ring_report():
-    """Describes the ring that a loop gets here, as a dict. Raises RingUnavailableError if there is none."""
-    cdef rl_driver *driver = create_driver()
+def driver_report(name):
+    """Describes the driver of that name as a loop gets it here, as a dict.
+
+    Raises RingUnavailableError if that is "io_uring" and there is none.
+    """
+    cdef rl_driver *driver = create_driver(name)
     try:
         return {
             "driver": driver.calls.name.decode(),

@@ -25,7 +25,7 @@ cdef extern from "driver.h" nogil:
         RL_CANCEL_ALL, RL_CANCEL_ANY
         RL_CQE_BUFFER, RL_CQE_MORE, RL_CQE_SOCK_NONEMPTY, RL_CQE_BUFFER_SHIFT
         RL_CAN_RECV_MULTISHOT, RL_CAN_ACCEPT_MULTISHOT, RL_CAN_POLL_MULTISHOT, RL_CAN_CANCEL_ANY
-        RL_CAN_POLL_FIRST
+        RL_CAN_POLL_FIRST, RL_CAN_HOLD_FILES
         RL_WAIT_FOREVER
     ctypedef struct rl_sqe "struct rl_sqe":
         uint8_t opcode
@@ -74,6 +74,7 @@ cdef extern from "driver.h" nogil:
         rl_driver_counters counters
     rl_sqe *rl_driver_sqe(rl_driver *driver)
     bint rl_driver_wants_enter(const rl_driver *driver)
+    bint rl_driver_wants_look(const rl_driver *driver)
     const rl_cqe *rl_driver_completion(const rl_driver *driver)
     void rl_driver_consumed(rl_driver *driver)
     int rl_driver_sweep(int timeout_ms)
@@ -190,3 +191,6 @@ cdef class Flight(Callbacks):
 
 
 cdef void release_buffers(void *argument) noexcept nogil
+
+# The workers and their threads are linked into this room alone, and so is the driver that has some too.
+cdef rl_driver *create_epoll_driver(uint32_t sq_entries, uint32_t cq_entries, int *error) noexcept

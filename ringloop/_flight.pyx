@@ -25,6 +25,9 @@ from ringloop._callbacks cimport (
 cdef extern from "<errno.h>" nogil:
     enum: ECANCELED
 
+cdef extern from "epoll.h" nogil:
+    rl_driver *rl_epoll_create(uint32_t sq_entries, uint32_t cq_entries, int *error)
+
 cdef enum:
     # What ends by itself: as many can be in flight, all others wait in line.
     BOUNDED_MAX = 512
@@ -54,6 +57,10 @@ cdef inline void move(Operation operation, OperationState state) noexcept:
              or operation.state == OPERATION_QUEUED))
     )
     operation.state = state
+
+
+cdef rl_driver *create_epoll_driver(uint32_t sq_entries, uint32_t cq_entries, int *error) noexcept:
+    return rl_epoll_create(sq_entries, cq_entries, error)
 
 
 cdef void release_buffers(void *argument) noexcept nogil:

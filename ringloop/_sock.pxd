@@ -10,6 +10,7 @@ cdef class ReadyWait(Operation):
     cdef object sock               # None once it is let go of
     cdef bint counts               # among the socket's users
     cdef int fd
+    cdef int held_fd               # a copy that keeps the file open where the driver does not; or -1
     cdef uint32_t events
     cdef object future
 

@@ -21,12 +21,16 @@ from libc.string cimport memset
 from posix.unistd cimport close
 
 from ringloop._core cimport LoopCore, Watch
-from ringloop._flight cimport RL_OP_POLL_ADD, Operation, rl_sqe
+from ringloop._flight cimport RL_CAN_HOLD_FILES, RL_OP_POLL_ADD, Operation, rl_sqe
 from ringloop._callbacks cimport Handle, new_handle, trace_origin
 
 
 cdef extern from "<poll.h>" nogil:
     enum: POLLIN, POLLOUT
+
+cdef extern from "<fcntl.h>" nogil:
+    enum: F_DUPFD_CLOEXEC
+    int fcntl(int fd, int command, ...)
 
 cdef extern from "<sys/socket.h>" nogil:
     enum: MSG_DONTWAIT, MSG_NOSIGNAL
@@ -135,6 +139,7 @@ cdef class ReadyWait(Operation):
         self.loop = loop
         self.events = events
         self.sock = sock
+        self.held_fd = -1
         self.counts = isinstance(sock, Socket)
         if self.counts:
             sock._io_refs += 1
@@ -144,7 +149,10 @@ cdef class ReadyWait(Operation):
         """Arms the poll; a future that is done when the socket is ready."""
         cdef Sockets loop = <Sockets> self.loop
         loop.refuse_owned(fd, fd)
-        self.fd = fd
+        if not loop.driver.capabilities & RL_CAN_HOLD_FILES and self.held_fd < 0:
+            # Somebody may close the number: then this keeps the file open. With no fd left, nothing does.
+            self.held_fd = fcntl(fd, F_DUPFD_CLOEXEC, 0)
+        self.fd = fd if self.held_fd < 0 else self.held_fd
         self.future = loop.create_future()
         loop.submit(self)
         return self.future
@@ -160,6 +168,8 @@ cdef class ReadyWait(Operation):
         if sock is None:
             return 0
         (<Sockets> self.loop).waits.discard(self)
+        if self.held_fd >= 0:
+            close(self.held_fd)
         if self.counts:
             sock._decref_socketios()
         return 0

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from ringloop import _core, kernel_names, operations
-from ringloop.drivers import ENVIRONMENT, choose_driver, prove_io_uring
+from ringloop.drivers import ENVIRONMENT, available_driver, prove_io_uring, requested_driver
 from ringloop.errors import RingUnavailableError
 from ringloop.kernel_names import Meaning, meanings, operation_names
 from ringloop.machine import CAP_IPC_LOCK, CAP_SYS_ADMIN, Facts, read_facts
@@ -35,13 +35,12 @@ def examine(version: str) -> tuple[bool, str]:
     ]
     try:
         prove_io_uring()
-        lines += _ring(_core.ring_report())
+        lines += _ring(_core.driver_report("io_uring"))
         works = True
     except RingUnavailableError as error:
         lines += _unavailable(error)
         works = False
-    lines += _entry("submit", *_served())
-    lines += _entry("loop", _loop_choice())
+    lines += _loop(works)
     return works, "\n".join(lines)
 
 
@@ -127,6 +126,10 @@ def _served() -> Iterator[str]:
     for way, words in (
         (operations.RING, "by the ring, without a thread"),
         (operations.RING_WORKER, "by the ring's worker threads"),
+        (operations.DRIVER, "by the driver, at once"),
+        (operations.READINESS, "as soon as the file is ready, without a thread"),
+        (operations.TIMER, "by the driver's timers"),
+        (operations.DRIVER_WORKER, "by the driver's worker threads"),
         (operations.OWN_WORKER, "by ringloop's worker threads"),
     ):
         names = [one.name for one in table if one.served and one.served[-1] == way]
@@ -138,13 +141,22 @@ def _served() -> Iterator[str]:
         yield f"not here: {' '.join(missing)}"
 
 
-def _loop_choice() -> str:
+def _loop(ring_works: bool) -> Iterator[str]:
+    """What a loop would use, and how it serves what it is asked for."""
     asked = os.environ.get(ENVIRONMENT)
     source = f"{ENVIRONMENT}={asked}" if asked else f"{ENVIRONMENT} is not set"
     try:
-        driver = choose_driver()
-    except (NotImplementedError, ValueError) as error:
-        return f"none can be made: {error}"
-    except RingUnavailableError as error:
-        return f"none can be made: {error.cause} ({source})"
-    return f"ringloop.new_event_loop() makes a ringloop.Loop over the {driver} driver ({source})"
+        driver = requested_driver() or available_driver()
+    except ValueError as error:
+        yield from _entry("loop", f"none can be made: {error}")
+        return
+    if driver == "io_uring" and not ring_works:
+        yield from _entry("loop", f"none can be made: io_uring does not work here ({source})")
+        return
+    yield from _entry("submit", *_served())
+    words = [f"ringloop.new_event_loop() makes a ringloop.Loop over the {driver} driver ({source})"]
+    if driver == "epoll":
+        words.append(
+            "over epoll everything works, with more system calls: sockets by readiness, files by threads"
+        )
+    yield from _entry("loop", *words)

@@ -82,6 +82,8 @@ CAPABILITIES: Mapping[int, Meaning] = {
     2: Meaning("multishot poll", "5.13", "one request reports every readiness"),
     3: Meaning("cancel all", "5.19", "one request cancels everything in flight"),
     4: Meaning("poll first", "5.19", "a send waits for room before it is tried"),
+    5: Meaning("tells pending", "5.1", "whether there is anything new costs no system call"),
+    6: Meaning("holds files", "5.1", "a file that is closed under a wait stays open until the wait ends"),
 }
 
 

@@ -18,7 +18,8 @@ from ringloop._pipe import Pipes
 from ringloop.children import Children
 from ringloop.connecting import Connecting
 from ringloop.datagrams import Datagrams
-from ringloop.drivers import choose_driver
+from ringloop.drivers import choose_driver, fall_back, requested_driver
+from ringloop.errors import RingUnavailableError
 from ringloop.serving import Serving
 from ringloop.signals import Signals
 from ringloop.tls import Tls
@@ -50,21 +51,32 @@ class Loop(
     Signals,
     base_events.BaseEventLoop,
 ):
-    """An asyncio event loop on io_uring.
+    """An asyncio event loop on io_uring, or on epoll where that is refused.
 
-    `driver` is "io_uring", or None to take what the environment variable RINGLOOP_DRIVER names or what works.
+    `driver` is "io_uring" or "epoll"; None takes what the environment variable RINGLOOP_DRIVER names, or else
+    what works. The attribute `driver` tells which it is.
 
-    Raises RingUnavailableError where the kernel or its configuration refuses io_uring.
+    Raises RingUnavailableError where io_uring is asked for and the kernel or its configuration refuses it.
     """
 
     def __init__(self, driver: str | None = None) -> None:
         # Until all is there: a loop that was refused has nothing to close, and none to warn of.
         self._closed = True
-        self.driver = choose_driver(driver)
         self._children = {}
-        LoopCore.__init__(self)
+        self._requested_driver = requested_driver(driver)
+        self.driver = choose_driver(self._requested_driver)
+        try:
+            LoopCore.__init__(self, self.driver)
+        except RingUnavailableError as error:
+            LoopCore.__init__(self, self._driver_refused(error))
         base_events.BaseEventLoop.__init__(self)
         self._unix_server_sockets = {}
+
+    def _driver_refused(self, error: RingUnavailableError) -> str:
+        if self._requested_driver is not None:
+            raise error
+        self.driver = fall_back(error)
+        return self.driver
 
     def run_forever(self) -> None:
         """Runs until `stop` is called. At most one loop runs in a thread, and a loop in one thread."""

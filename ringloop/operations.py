@@ -12,8 +12,8 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from ringloop import kernel_structs as structs
-from ringloop._core import ring_report
-from ringloop.errors import RingUnavailableError
+from ringloop._core import driver_report
+from ringloop.drivers import available_driver, requested_driver
 from ringloop.kernel_names import OPERATIONS as OPCODES
 
 #: The default of an argument that has none.
@@ -24,6 +24,10 @@ INLINE = "inline"  # at once, if the kernel has in memory what it takes
 RING = "ring"  # by the ring without a thread
 RING_WORKER = "ring worker"  # by the ring's worker threads
 OWN_WORKER = "own worker"  # by ringloop's worker threads
+DRIVER = "driver"  # by the epoll driver, at once
+READINESS = "readiness"  # by the epoll driver: a call that does not wait, as soon as the fd is ready
+TIMER = "timer"  # by the epoll driver's own timers
+DRIVER_WORKER = "driver worker"  # by the epoll driver's worker threads
 
 _O_CLOEXEC = os.O_CLOEXEC
 _SOCK_CLOEXEC = os.O_CLOEXEC
@@ -426,9 +430,10 @@ ALIASES: Mapping[str, str] = {
 class Capability(NamedTuple):
     """How this machine serves an operation.
 
-    `served` are the ways, the first tried first: "inline", "ring", "ring worker", "own worker"; empty where
-    it cannot be had. `kernel` is the first that has it. `cancelled` says when a cancel ends it: "while it
-    runs", or only "before it begins". `waits` tells that it may never end by itself.
+    `served` are the ways, the first tried first: "inline", "ring", "ring worker", "own worker"; over epoll
+    "driver", "readiness", "timer" and "driver worker" instead of the ring's; empty where it cannot be had.
+    `kernel` is the first that has it. `cancelled` says when a cancel ends it: "while it runs", or only
+    "before it begins". `waits` tells that it may never end by itself.
     """
 
     name: str
@@ -440,22 +445,43 @@ class Capability(NamedTuple):
     system_call: str
 
 
-def capability(entry: Entry, opcodes: frozenset[int]) -> Capability:
-    """How an operation is served where the ring has these opcodes."""
+#: What the epoll driver does without a thread: at once, or when the fd is ready. The third kind may also be
+#: about a stored file, and needs a thread for that.
+_AT_ONCE = frozenset(("NOP", "SOCKET", "BIND", "LISTEN", "SHUTDOWN", "PIPE", "FUTEX_WAKE"))
+_WHEN_READY = frozenset(("POLL_ADD", "ACCEPT", "CONNECT", "SEND", "RECV", "SENDMSG", "RECVMSG"))
+_STREAMS = frozenset(("READ", "WRITE", "READV", "WRITEV"))
+
+
+def _served_by_epoll(entry: Entry) -> tuple[str, ...]:
+    """How the epoll driver serves an operation that it has."""
+    inline = (INLINE,) if INLINE in entry.served else ()
+    if entry.opcode in _AT_ONCE:
+        return (*inline, DRIVER)
+    if entry.opcode in _WHEN_READY:
+        return (*inline, READINESS)
+    if entry.opcode == "TIMEOUT":
+        return (*inline, TIMER)
+    return (*inline, READINESS, DRIVER_WORKER) if entry.opcode in _STREAMS else (*inline, DRIVER_WORKER)
+
+
+def capability(entry: Entry, driver: str, opcodes: frozenset[int]) -> Capability:
+    """How an operation is served over a driver that has these opcodes."""
     served = entry.served
     if entry.opcode and OPCODES.index(entry.opcode) not in opcodes:
         served = (*(way for way in served if way == INLINE), OWN_WORKER) if entry.call else ()
+    elif entry.opcode and driver == "epoll":
+        served = _served_by_epoll(entry)
     cancelled = "while it runs" if entry.interruptible else "before it begins"
     return Capability(entry.name, entry.kernel, served, cancelled, entry.waits, entry.result, entry.call)
 
 
-def capabilities() -> dict[str, Capability]:
+def capabilities(driver: str | None = None) -> dict[str, Capability]:
     """The table of operations as this machine serves it, by name.
 
-    Where io_uring is refused no operation is by the ring; other loops than ringloop's use threads for all.
+    `driver` is that of the loop that is meant (`loop.driver`); None: the one that a new loop takes. Other
+    loops than ringloop's use threads for all. Raises what `ringloop.new_event_loop` does where there is no
+    such loop.
     """
-    try:
-        opcodes = frozenset(ring_report()["opcodes"])
-    except RingUnavailableError:
-        opcodes = frozenset()
-    return {name: capability(entry, opcodes) for name, entry in ENTRIES.items()}
+    driver = requested_driver(driver) or available_driver()
+    opcodes = frozenset(driver_report(driver)["opcodes"])
+    return {name: capability(entry, driver, opcodes) for name, entry in ENTRIES.items()}

@@ -20,10 +20,12 @@ HAS_POLICIES = sys.version_info < (3, 16)
 def new_event_loop(driver: str | None = None) -> Loop:
     """Returns a new event loop. The caller closes it.
 
-    `driver` is "io_uring", or None to take what the environment variable RINGLOOP_DRIVER names or what works.
+    `driver` is "io_uring" or "epoll"; None takes what the environment variable RINGLOOP_DRIVER names, or else
+    what works: io_uring, and epoll where that is refused, of which the logger "ringloop" has one warning.
+    `loop.driver` tells.
 
-    Raises RingUnavailableError where the kernel refuses io_uring, with the cause and the remedy;
-    NotImplementedError for "epoll", which is not built yet; ValueError for any other name.
+    Raises RingUnavailableError where io_uring is asked for and the kernel refuses it, with the cause and the
+    remedy; ValueError for any other name.
     """
     return Loop(driver)
 

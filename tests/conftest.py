@@ -9,6 +9,7 @@ loop closed, and no call of an exception handler that the test did not take from
 import asyncio
 import functools
 import gc
+import inspect
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from typing import Any
 
@@ -16,7 +17,7 @@ import hypothesis
 import pytest
 
 from support import child, leaks
-from support.loops import FACTORIES, ORACLE, LoopFactory, loop_names
+from support.loops import DRIVERS, FACTORIES, ORACLE, LoopFactory, loop_names, ringloop_names
 from support.watch import Watch
 
 # The same examples on every run; `--hypothesis-profile=default` looks for new ones.
@@ -30,6 +31,34 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     """Keeps the collected tests out of garbage collection: every test collects, and so that stays cheap."""
     gc.collect()
     gc.freeze()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "ringloop_only: see tests/support/marks.py")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Runs what is about ringloop alone over each of its drivers."""
+    if "ringloop_driver" in metafunc.fixturenames:
+        metafunc.parametrize("ringloop_driver", [DRIVERS[name] for name in ringloop_names()], indirect=True)
+    elif _is_driver_open(metafunc):
+        metafunc.fixturenames.append("ringloop_driver")
+        metafunc.parametrize("ringloop_driver", [DRIVERS[name] for name in ringloop_names()], indirect=True)
+
+
+def _is_driver_open(metafunc: pytest.Metafunc) -> bool:
+    return (
+        metafunc.definition.get_closest_marker("ringloop_only") is not None
+        and "loop_name" not in metafunc.fixturenames
+        and not inspect.iscoroutinefunction(metafunc.function)
+    )
+
+
+@pytest.fixture
+def ringloop_driver(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The driver that `ringloop.new_event_loop()` takes in this test, here and in child processes."""
+    monkeypatch.setenv("RINGLOOP_DRIVER", request.param)
+    return request.param
 
 
 def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> Mapping[str, LoopFactory]:
@@ -54,8 +83,10 @@ def watch(request: pytest.FixtureRequest) -> Iterator[Watch]:
 
 
 @pytest.fixture(params=loop_names())
-def loop_name(request: pytest.FixtureRequest) -> str:
-    """The name of the kind of loop under test."""
+def loop_name(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The name of the kind of loop under test. `ringloop.new_event_loop()` takes its driver."""
+    if request.param in DRIVERS:
+        monkeypatch.setenv("RINGLOOP_DRIVER", DRIVERS[request.param])
     return request.param
 
 

@@ -180,7 +180,13 @@ enum { /* op_flags of a timeout */
     RL_TIMEOUT_ETIME_SUCCESS = 1 << 5 /* 5.16 */
 };
 enum { RL_FUTEX_SIZE_U32 = 2, RL_FUTEX_PRIVATE = 128 };           /* fd of a futex operation; 6.7 */
-enum { RL_CANCEL_ALL = 1 << 0, RL_CANCEL_ANY = 1 << 2 };          /* op_flags; 5.19 */
+enum { /* op_flags of a cancel */
+    RL_CANCEL_ALL = 1 << 0,      /* 5.19 */
+    RL_CANCEL_FD = 1 << 1,       /* 5.19 */
+    RL_CANCEL_ANY = 1 << 2,      /* 5.19 */
+    RL_CANCEL_USERDATA = 1 << 4, /* 6.6 */
+    RL_CANCEL_OP = 1 << 5        /* 6.6 */
+};
 
 enum { /* rl_cqe.flags */
     RL_CQE_BUFFER = 1 << 0,        /* a provided buffer was used; its id is flags >> 16; 5.7 */

@@ -3,12 +3,12 @@
  *
  * A driver takes submission queue entries and gives completion queue entries. The two queues are plain
  * memory that the inline functions below read and write, laid out as io_uring's; only `enter` is a call.
- * ring.c is the driver over io_uring. Nothing above this header asks which driver it has: it looks at
- * `capabilities`.
+ * ring.c is the driver over io_uring, epoll.c the one for where that is refused. Nothing above this header
+ * asks which driver it has: it looks at `capabilities`, and asks `has_opcode`.
  *
  * Threads: `create` may run anywhere. `enable` binds the driver to the calling thread, and from then on
  * that thread alone calls everything but `destroy` and `abandon` (Linux answers EEXIST to others:
- * SINGLE_ISSUER, 6.0).
+ * SINGLE_ISSUER, 6.0; epoll.c lets any thread call, one at a time).
  */
 #ifndef RINGLOOP_DRIVER_H
 #define RINGLOOP_DRIVER_H
@@ -25,7 +25,9 @@ enum { /* rl_driver.capabilities: what rooms above choose their strategy by */
     RL_CAN_ACCEPT_MULTISHOT = 1 << 1,
     RL_CAN_POLL_MULTISHOT = 1 << 2,
     RL_CAN_CANCEL_ANY = 1 << 3,       /* one cancel for everything in flight */
-    RL_CAN_POLL_FIRST = 1 << 4        /* a send or receive that waits before its first attempt */
+    RL_CAN_POLL_FIRST = 1 << 4,       /* a send or receive that waits before its first attempt */
+    RL_CAN_TELL_PENDING = 1 << 5,     /* *sq_flags, or completions, tell of all that has happened */
+    RL_CAN_HOLD_FILES = 1 << 6        /* an armed request keeps its file open */
 };
 
 enum { RL_WAIT_FOREVER = -1 };
@@ -34,7 +36,7 @@ typedef struct rl_driver rl_driver;
 
 /* Counters, for people: written by the owning thread only. */
 struct rl_driver_counters {
-    uint64_t enters;       /* system calls */
+    uint64_t enters;       /* system calls that look for completions */
     uint64_t waits;        /* those of them that were asked to wait */
     uint64_t submitted;    /* entries taken by the executing side */
     uint64_t completed;    /* completions consumed */
@@ -121,6 +123,12 @@ static inline bool rl_driver_wants_enter(const rl_driver *driver)
 {
     return rl_driver_queued(driver) != 0 ||
            (__atomic_load_n(driver->sq_flags, __ATOMIC_RELAXED) & (RL_SQ_TASKRUN | RL_SQ_CQ_OVERFLOW)) != 0;
+}
+
+/* As above, and also if only `enter` can find out: once a pass, so that what is ready is not starved. */
+static inline bool rl_driver_wants_look(const rl_driver *driver)
+{
+    return rl_driver_wants_enter(driver) || (driver->capabilities & RL_CAN_TELL_PENDING) == 0;
 }
 
 /* The oldest completion not yet consumed, or NULL. Valid until rl_driver_consumed(). */

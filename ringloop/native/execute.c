@@ -539,9 +539,14 @@ bool rl_execute_interruptible(uint8_t opcode)
     return opcode < OPERATION_COUNT && OPERATIONS[opcode].interruptible;
 }
 
+bool rl_execute_has(uint8_t opcode)
+{
+    return opcode < OPERATION_COUNT && OPERATIONS[opcode].execute != NULL;
+}
+
 int32_t rl_execute_sqe(const struct rl_sqe *sqe)
 {
-    if (sqe->opcode >= OPERATION_COUNT || OPERATIONS[sqe->opcode].execute == NULL)
+    if (!rl_execute_has(sqe->opcode))
         return -EINVAL;
     if ((sqe->flags & RL_SQE_BUFFER_SELECT) || sqe->personality != 0)
         return -EINVAL;

@@ -47,6 +47,9 @@ int64_t rl_execute_sqe_work(rl_work *work);
  */
 int32_t rl_execute_sqe(const struct rl_sqe *sqe);
 
+/* Whether rl_execute_sqe() knows the opcode. */
+bool rl_execute_has(uint8_t opcode);
+
 /*
  * Whether a signal may end the operation: it can wait for ever, and its result then tells what was done. What
  * changes a file system is not interrupted: over FUSE or NFS, -EINTR would leave open whether it did.

@@ -35,8 +35,13 @@ enum {
     CQ_ENTRIES_MIN = 64
 };
 
-/* How long the kernel may take to free a closed ring: some RCU grace periods, 30 ms in all on Linux 6.18. */
-#define TEARDOWN_NS_MAX INT64_C(250000000)
+/*
+ * How long the kernel may take to free a closed ring: some RCU grace periods, 30 ms in all on an idle
+ * Linux 6.18, more than a quarter of a second where more threads run than there are processors.
+ */
+#define TEARDOWN_NS_MAX INT64_C(1000000000)
+/* How long to wait for the teardown of other processes' rings, of which nothing is known. */
+#define OTHERS_NS_MAX INT64_C(250000000)
 
 static const uint32_t FEATURES_NEEDED = RL_FEATURE_SINGLE_MMAP | RL_FEATURE_NODROP | RL_FEATURE_EXT_ARG;
 static const uint32_t FLAGS_WANTED = RL_SETUP_R_DISABLED | RL_SETUP_CLAMP | RL_SETUP_SUBMIT_ALL |
@@ -110,12 +115,12 @@ static uint32_t larger(uint32_t a, uint32_t b)
 /*
  * Rings are charged to the user's RLIMIT_MEMLOCK, and the charge is given back only when the kernel's
  * teardown is over: a program that makes and closes loops quickly meets its own closed rings as ENOMEM. Naps
- * and returns true while that may be the reason, that is for a while from since_ns on.
+ * and returns true while that may be the reason, that is for time_ns from since_ns on.
  */
-static bool nap_for_teardown(int64_t since_ns)
+static bool nap_for_teardown(int64_t since_ns, int64_t time_ns)
 {
     static const struct timespec NAP = {0, 1000000};
-    if (monotonic_ns() - since_ns > TEARDOWN_NS_MAX)
+    if (monotonic_ns() - since_ns > time_ns)
         return false;
     nanosleep(&NAP, NULL);
     return true;
@@ -153,8 +158,9 @@ static int setup_by_trial(uint32_t sq_entries, uint32_t cq_entries, struct rl_pa
         } else if (fd == -ENOMEM) {
             int64_t last_ns = __atomic_load_n(&last_close_ns, __ATOMIC_RELAXED);
             /* A smaller ring serves worse as long as it lives. The last wait is for other processes. */
-            again = nap_for_teardown(last_ns) || halve(&sq_entries, &cq_entries) ||
-                    nap_for_teardown(begin_ns);
+            again = nap_for_teardown(last_ns, TEARDOWN_NS_MAX) ||
+                    halve(&sq_entries, &cq_entries) ||
+                    nap_for_teardown(begin_ns, OTHERS_NS_MAX);
         }
     }
     return fd;
@@ -219,7 +225,7 @@ static int map_queues(struct rl_ring *ring, const struct rl_params *params)
  */
 static uint32_t capabilities_of(const struct rl_params *params)
 {
-    uint32_t capabilities = 0;
+    uint32_t capabilities = RL_CAN_TELL_PENDING | RL_CAN_HOLD_FILES;
     if (params->features & RL_FEATURE_RSRC_TAGS) /* 5.13 */
         capabilities |= RL_CAN_POLL_MULTISHOT;
     if (params->flags & RL_SETUP_TASKRUN_FLAG) /* 5.19 */

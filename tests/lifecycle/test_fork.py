@@ -1,13 +1,20 @@
 """fork() in the middle of things: the child must not use its copy of the loop, the parent goes on."""
 
 import functools
+from collections.abc import Callable
 
 import pytest
 
 from support import child
+from support.loops import DRIVERS
 from support.marks import ringloop_only
 
-child_of_ringloop = functools.partial(child.run_child, loop_name="ringloop")
+
+@pytest.fixture
+def child_of_ringloop(ringloop_driver: str) -> Callable[..., child.Child]:
+    name = next(name for name, driver in DRIVERS.items() if driver == ringloop_driver)
+    return functools.partial(child.run_child, loop_name=name)
+
 
 PRELUDE = """
 import asyncio, os, signal, socket, sys, threading
@@ -124,7 +131,7 @@ TOUCHES = {
 @ringloop_only
 @pytest.mark.parametrize("state", ["between two runs", "inside a task with things armed"])
 @pytest.mark.parametrize("touch", TOUCHES)
-def test_a_child_that_touches_the_loop_gets_a_clear_error(state, touch):
+def test_a_child_that_touches_the_loop_gets_a_clear_error(child_of_ringloop, state, touch):
     child = child_of_ringloop(
         PRELUDE
         + f"""
@@ -147,7 +154,7 @@ def act():
 
 
 @ringloop_only
-def test_a_child_may_drop_ask_and_close_the_loop():
+def test_a_child_may_drop_ask_and_close_the_loop(child_of_ringloop):
     child = child_of_ringloop(
         PRELUDE
         + """

@@ -5,7 +5,7 @@ import socket
 
 import pytest
 
-from support.loops import new_event_loop
+import ringloop
 from support.marks import ringloop_only
 
 pytestmark = ringloop_only
@@ -22,14 +22,14 @@ NOT_BUILT = [
     ids=[f"{method}-{name}" for name, method, *_ in NOT_BUILT],
 )
 def test_not_built(watch, name, method, arguments, keywords):
-    loop = watch.factory(lambda: new_event_loop("ringloop"))()
+    loop = watch.factory(ringloop.new_event_loop)()
     with pytest.raises(NotImplementedError, match=f"(?i){name}"):
         loop.run_until_complete(getattr(loop, method)(*arguments, **keywords))
     loop.close()
 
 
 def test_sock_sendfile_is_not_built(watch):
-    loop = watch.factory(lambda: new_event_loop("ringloop"))()
+    loop = watch.factory(ringloop.new_event_loop)()
     ours, theirs = socket.socketpair()
     with ours, theirs, open(__file__, "rb") as file:
         ours.setblocking(False)

@@ -1,4 +1,5 @@
-"""Runs the C tests of `ringloop/native`: each `TEST(behaviour)` in a `.c` file here is one test.
+"""Runs the C tests of `ringloop/native`: each `TEST(behaviour)` in a `.c` file here is one test, and so is
+each `SAME(behaviour)`, which runs on a ring and on epoll.
 
 What they test and each program are compiled once per run of pytest, by whichever worker comes first, with
 the debug build's ENSUREs and, where the compiler can link them, the address and undefined-behaviour
@@ -43,7 +44,7 @@ def behaviours(programs: Iterable[str], but: Iterable[str] = ()) -> list[tuple[s
     return [
         (program, name)
         for program in sorted(programs)
-        for name in re.findall(r"^TEST\((\w+)\)", (HERE / f"{program}.c").read_text(), re.MULTILINE)
+        for name in re.findall(r"^(?:TEST|SAME)\((\w+)\)", (HERE / f"{program}.c").read_text(), re.MULTILINE)
         if name not in but
     ]
 

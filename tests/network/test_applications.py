@@ -16,6 +16,7 @@ from aiohttp import web
 
 from network.peers import TIMEOUT, Proxy, receive_all
 from network.recorders import settle
+from support.loops import DRIVERS
 
 BODY = random.Random(60).randbytes(5 * 1024 * 1024)
 DIGEST = hashlib.sha256(BODY).hexdigest()
@@ -342,6 +343,7 @@ UVICORN_RUN = """
 
 
 def test_uvicorn_runs_with_a_loop_factory_by_name(run_child: Any, loop_name: str) -> None:
-    factory = {"asyncio": "asyncio:SelectorEventLoop"}.get(loop_name, f"{loop_name}:new_event_loop")
+    package = "ringloop" if loop_name in DRIVERS else loop_name
+    factory = {"asyncio": "asyncio:SelectorEventLoop"}.get(loop_name, f"{package}:new_event_loop")
     child = run_child(UVICORN_RUN, env={"LOOP_FACTORY": factory})
-    assert child.stdout.strip() == loop_name
+    assert child.stdout.strip() == package

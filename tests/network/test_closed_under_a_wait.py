@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+import ringloop
 from network.peers import TIMEOUT, bounded_pair, listener, receive_exactly, tcp_pair
 from network.recorders import settle
 from network.test_sock_waits import BIG, NAMES, waiting
@@ -240,9 +241,7 @@ def test_after_the_loop_the_socket_is_closed_at_once(name: str, loop: asyncio.Ab
 
 @ringloop_only
 def test_a_close_that_fails_later_is_reported(watch: Any) -> None:
-    from support.loops import FACTORIES
-
-    loop = watch.factory(FACTORIES["ringloop"])()
+    loop = watch.factory(ringloop.new_event_loop)()
     with ExitStack() as stack:
         wait, task = begun(loop, stack, "sock_recv")
         os.close(wait.sock.fileno())

@@ -240,11 +240,13 @@ async def test_a_full_backlog_is_waited_for(path: Path) -> None:
 async def test_the_wait_for_a_full_backlog_can_be_cancelled(path: Path) -> None:
     loop = asyncio.get_running_loop()
     with unix_listener(str(path), backlog=0) as server, unix_client(str(path)):
-        fds = open_fds()
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.01):
-                await loop.create_unix_connection(Recorder, path)
-        assert open_fds() == fds
+        fds: dict[int, str] = {}
+        for last in (False, True):  # the first wait may open what workers report by
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.01):
+                    await loop.create_unix_connection(Recorder, path)
+            assert not last or open_fds() == fds
+            fds = open_fds()
         server.accept()[0].close()
         server.settimeout(0)
         with pytest.raises(BlockingIOError):

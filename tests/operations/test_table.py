@@ -13,7 +13,17 @@ import ringloop
 from operations.cases import BAD, GOOD, Case
 from operations.world import World, is_ringloop, mounts_learnt
 from ringloop.kernel_names import OPERATIONS as OPCODES
-from ringloop.operations import ENTRIES, OWN_WORKER, RING, RING_WORKER
+from ringloop.operations import (
+    DRIVER,
+    DRIVER_WORKER,
+    ENTRIES,
+    INLINE,
+    OWN_WORKER,
+    READINESS,
+    RING,
+    RING_WORKER,
+    TIMER,
+)
 
 FDS = {name for name, entry in ENTRIES.items() if entry.result in ("fd", "fds", "(fd, address)")}
 
@@ -103,6 +113,12 @@ async def test_failure_is_that_of_the_blocking_call(name: str, worlds: tuple[Wor
     if not runs_here(name):
         return
     case, oracle = BAD[name](ours), BAD[name](theirs)
+    loop = asyncio.get_running_loop()
+    driver = getattr(loop, "driver", None)
+    if driver and not ringloop.capabilities(driver)[name].served:
+        with pytest.raises(OSError, match="Invalid argument"):
+            await submitted(name, case)
+        return
     with pytest.raises(OSError, match=r".*") as expected:
         oracle[1]()
     with pytest.raises(OSError, match=r".*") as caught:
@@ -122,7 +138,7 @@ async def test_served_as_the_table_says(name: str, worlds: tuple[World, World]) 
     loop = asyncio.get_running_loop()
     if not is_ringloop(loop):
         return
-    way = ringloop.capabilities()[name].served[-1]
+    served = ringloop.capabilities(loop.driver)[name].served  # type: ignore[attr-defined]
     case = GOOD[name](worlds[0])
     before = loop._counters()  # type: ignore[attr-defined]
     operation = ringloop.submit(name, *case[0])
@@ -132,11 +148,11 @@ async def test_served_as_the_table_says(name: str, worlds: tuple[World, World]) 
     after = loop._counters()  # type: ignore[attr-defined]
     works = after["works_completed"] - before["works_completed"]
     if inline:
-        assert ringloop.capabilities()[name].served[0] == "inline"
-    elif way == OWN_WORKER:
+        assert served[0] == INLINE
+    elif served[-1] == OWN_WORKER:
         assert works >= 1
     else:
-        assert way in (RING, RING_WORKER)
+        assert set(served) <= {INLINE, RING, RING_WORKER, DRIVER, READINESS, TIMER, DRIVER_WORKER}
         assert after["submitted"] > before["submitted"]
 
 
@@ -162,9 +178,19 @@ def test_opcodes_are_the_kernels() -> None:
 
 
 def test_capabilities_are_those_of_this_machine() -> None:
-    table = ringloop.capabilities()
+    table = ringloop.capabilities("io_uring")
     assert list(table) == list(ENTRIES)
     assert table["read"].served == ("inline", "ring")
     assert table["flock"].served == ("own worker",)
     assert table["flock"].cancelled == "while it runs"
     assert table["fsync"].cancelled == "before it begins"
+
+
+def test_capabilities_without_io_uring() -> None:
+    table = ringloop.capabilities("epoll")
+    assert list(table) == list(ENTRIES)
+    assert table["recv"].served == ("readiness",)
+    assert table["read"].served == ("inline", "readiness", "driver worker")
+    assert table["timeout"].served == ("timer",)
+    assert table["flock"].served == ("own worker",)
+    assert [name for name in table if not table[name].served] == ["msg_ring"]

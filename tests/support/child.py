@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from support.loops import DRIVERS
+
 _TESTS = Path(__file__).resolve().parents[1]
 
 
@@ -41,12 +43,14 @@ def run_child(
 
     `timeout` is in seconds; a child that takes longer is aborted, tells where it was, and fails the test.
     `status` is the exit status to insist on (negative: the signal's number; None: any).
-    `env` is added to the environment, `options` are the interpreter's.
+    `RINGLOOP_DRIVER` names the driver of that kind. `env` is added to the environment, `options` are the
+    interpreter's.
     """
     prelude = (
         "import functools as _p, support.loops as _l; "
         f"new_event_loop = _p.partial(_l.new_event_loop, {loop_name!r})\n"
     )
+    driver = {"RINGLOOP_DRIVER": DRIVERS[loop_name]} if loop_name in DRIVERS else {}
     path = os.pathsep.join([str(_TESTS), *(entry for entry in sys.path if entry)])
     with subprocess.Popen(
         [sys.executable, "-X", "faulthandler", *options, "-c", prelude + textwrap.dedent(code)],
@@ -54,7 +58,7 @@ def run_child(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHONPATH": path, **(env or {})},
+        env={**os.environ, "PYTHONPATH": path, **driver, **(env or {})},
         start_new_session=True,
     ) as process:
         try:

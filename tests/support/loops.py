@@ -1,10 +1,12 @@
 """Which loops the behaviour tests run on. asyncio's own loop is the oracle: a test that fails there is wrong.
 
-`RINGLOOP_TEST_LOOPS` (names separated by commas) narrows the choice, or adds `uvloop` for interest.
+`ringloop-epoll` is ringloop over its epoll driver. `RINGLOOP_TEST_LOOPS` (names separated by commas) narrows
+the choice, or adds `uvloop` for interest.
 Child processes import this as well, and so it imports little.
 """
 
 import asyncio
+import functools
 import os
 from collections.abc import Callable
 
@@ -12,10 +14,10 @@ LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 ORACLE = "asyncio"
 
 
-def _ringloop() -> asyncio.AbstractEventLoop:
+def _ringloop(driver: str) -> asyncio.AbstractEventLoop:
     import ringloop
 
-    return ringloop.new_event_loop()
+    return ringloop.new_event_loop(driver)
 
 
 def _uvloop() -> asyncio.AbstractEventLoop:
@@ -26,18 +28,28 @@ def _uvloop() -> asyncio.AbstractEventLoop:
 
 FACTORIES: dict[str, LoopFactory] = {
     ORACLE: asyncio.SelectorEventLoop,
-    "ringloop": _ringloop,
+    "ringloop": functools.partial(_ringloop, "io_uring"),
+    "ringloop-epoll": functools.partial(_ringloop, "epoll"),
     "uvloop": _uvloop,
 }
 
 
+#: What RINGLOOP_DRIVER has to be for `ringloop.new_event_loop()` to make the same kind of loop.
+DRIVERS = {"ringloop": "io_uring", "ringloop-epoll": "epoll"}
+
+
 def loop_names() -> list[str]:
     """The names of the loops under test, in the order to run them."""
-    names = os.environ.get("RINGLOOP_TEST_LOOPS", f"{ORACLE},ringloop").split(",")
+    names = os.environ.get("RINGLOOP_TEST_LOOPS", f"{ORACLE},ringloop,ringloop-epoll").split(",")
     unknown = set(names) - set(FACTORIES)
     if unknown:
         raise ValueError(f"RINGLOOP_TEST_LOOPS: no such loop: {', '.join(sorted(unknown))}")
     return names
+
+
+def ringloop_names() -> list[str]:
+    """Those of `loop_names` that are ringloop, over one driver or the other."""
+    return [name for name in loop_names() if name in DRIVERS]
 
 
 def new_event_loop(name: str) -> asyncio.AbstractEventLoop:

@@ -2,9 +2,6 @@
 
 import pytest
 
-from support.loops import loop_names
-
-#: For what asyncio does not promise: runs where ringloop is under test.
-ringloop_only = pytest.mark.skipif(
-    "ringloop" not in loop_names(), reason="ringloop is not among the loops under test"
-)
+#: For what asyncio does not promise: runs on ringloop alone, over each driver (RINGLOOP_DRIVER is set)
+#: where the test does not say by `loop_name`, or as a plain async test, on which loops it runs.
+ringloop_only = pytest.mark.ringloop_only

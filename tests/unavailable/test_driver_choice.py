@@ -1,5 +1,8 @@
 """The driver that a loop takes: by argument, by RINGLOOP_DRIVER, by what works."""
 
+import asyncio
+from contextlib import closing
+
 import pytest
 
 import ringloop
@@ -16,13 +19,11 @@ def ask(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch):
     return ringloop.new_event_loop if request.param == "argument" else by_environment
 
 
-def test_io_uring(ask) -> None:
-    ask("io_uring").close()
-
-
-def test_epoll_is_not_built_yet(ask) -> None:
-    with pytest.raises(NotImplementedError, match="the epoll driver is not built yet"):
-        ask("epoll")
+@pytest.mark.parametrize("name", ["io_uring", "epoll"])
+def test_the_driver_that_was_asked_for(ask, name: str) -> None:
+    with closing(ask(name)) as loop:
+        assert loop.driver == name
+        assert loop.run_until_complete(asyncio.sleep(0, "done")) == "done"
 
 
 def test_another_name_is_an_error(ask) -> None:
@@ -32,9 +33,14 @@ def test_another_name_is_an_error(ask) -> None:
 
 def test_the_argument_has_the_last_word(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RINGLOOP_DRIVER", "epoll")
-    ringloop.new_event_loop("io_uring").close()
+    with closing(ringloop.new_event_loop("io_uring")) as loop:
+        assert loop.driver == "io_uring"
 
 
-def test_an_empty_variable_leaves_the_choice(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_empty_variable_leaves_the_choice(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setenv("RINGLOOP_DRIVER", "")
-    ringloop.new_event_loop().close()
+    with closing(ringloop.new_event_loop()) as loop:
+        assert loop.driver == "io_uring"
+    assert not caplog.records

@@ -17,7 +17,7 @@ plain_fd = ctypes.CDLL(None).syscall(int(sys.argv[1]), 8, parameters)
 if plain_fd >= 0:
     os.close(plain_fd)
 try:
-    ringloop.new_event_loop().close()
+    ringloop.new_event_loop("io_uring").close()
 except ringloop.RingUnavailableError as error:
     told = {**vars(error), "errno": error.errno}
 else:
