@@ -21,7 +21,8 @@ from cpython.exc cimport PyErr_CheckSignals
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_XDECREF
 from libc.errno cimport EEXIST, errno
-from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.string cimport memcpy
 from posix.unistd cimport close, read, write
 
 from ringloop._callbacks cimport (
@@ -52,6 +53,12 @@ cdef extern from "ring.h" nogil:
         int cause
         int error
         const char *call
+    ctypedef struct rl_ring_hidden "struct rl_ring_hidden":
+        uint32_t setup_flags
+        uint32_t features
+        uint32_t capabilities
+        uint8_t opcodes[32]
+    void rl_ring_hide(const rl_ring_hidden *hidden)
     rl_driver *rl_ring_create(uint32_t sq_entries, uint32_t cq_entries, rl_ring_failure *failure)
     int rl_ring_probe(rl_ring_failure *failure)
 
@@ -543,6 +550,18 @@ cdef object describe(object subject):
     if isinstance(subject, Operation):
         return (<Operation> subject).describe()
     return base_events._format_handle(subject)
+
+
+def hide(setup_flags, features, capabilities, bytes opcodes):
+    """Lets rings that are made from now on look as if they lacked these: masks, and a bit for each opcode."""
+    cdef rl_ring_hidden hidden
+    if len(opcodes) != sizeof(hidden.opcodes):
+        raise ValueError(f"opcodes must have {sizeof(hidden.opcodes)} bytes")
+    hidden.setup_flags = setup_flags
+    hidden.features = features
+    hidden.capabilities = capabilities
+    memcpy(hidden.opcodes, <const char *> opcodes, sizeof(hidden.opcodes))
+    rl_ring_hide(&hidden)
 
 
 def probe():

@@ -11,7 +11,7 @@ import textwrap
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from ringloop import _core, kernel_names, operations
+from ringloop import _core, hiding, kernel_names, operations
 from ringloop.drivers import ENVIRONMENT, available_driver, prove_io_uring, requested_driver
 from ringloop.errors import RingUnavailableError
 from ringloop.kernel_names import Meaning, meanings, operation_names
@@ -106,12 +106,37 @@ def _ring(report: Mapping[str, Any]) -> Iterator[str]:
         yield from _entry("", f"not in this kernel: {' '.join(unnamed)}")
     used = list(_described(meanings(capabilities, kernel_names.CAPABILITIES)))
     yield from _entry("capabilities", *(used or ["none: each receive and accept is a request of its own"]))
+    missing = list(_missing(report))
+    if missing:
+        yield from _entry("missing", *missing)
     yield from _entry("wake-up", *_wake_up())
 
 
 def _described(bits: Iterable[Meaning]) -> Iterator[str]:
     for bit in bits:
         yield f"{bit.name} ({bit.kernel}): {bit.words}"
+
+
+def _missing(report: Mapping[str, Any]) -> Iterator[str]:
+    """What the ring lacks that a loop would use, and what that costs."""
+    disabled = os.environ.get(hiding.ENVIRONMENT)
+    if disabled:
+        yield f"{hiding.ENVIRONMENT}={disabled} hides what it names"
+    for field, names in (
+        ("setup_flags", kernel_names.SETUP_FLAGS),
+        ("features", kernel_names.FEATURES),
+        ("capabilities", kernel_names.CAPABILITIES),
+    ):
+        for bit, meaning in names.items():
+            if meaning.without and not report[field] >> bit & 1:
+                yield f"{meaning.name} ({meaning.kernel}): without it, {meaning.without}"
+    lacking = [
+        name
+        for name, entry in operations.ENTRIES.items()
+        if entry.opcode and kernel_names.OPERATIONS.index(entry.opcode) not in report["opcodes"]
+    ]
+    if lacking:
+        yield f"operations: by ringloop's worker threads, or not at all: {' '.join(lacking)}"
 
 
 def _wake_up() -> Iterator[str]:

@@ -6,7 +6,7 @@ Called when a loop is made. Invariant: where nobody asked for a driver, there is
 import logging
 import os
 
-from ringloop import _core
+from ringloop import _core, hiding
 from ringloop.errors import RingUnavailableError, ring_unavailable
 
 ENVIRONMENT = "RINGLOOP_DRIVER"
@@ -17,6 +17,9 @@ logger = logging.getLogger("ringloop")
 _proven_in_pid = 0
 _refused_in_pid = 0
 _warned_in_pid = 0
+
+# The value of RINGLOOP_DISABLE that rings are made by.
+_hidden = ""
 
 
 def requested_driver(requested: str | None = None) -> str | None:
@@ -42,6 +45,7 @@ def choose_driver(requested: str | None = None) -> str:
     """
     if requested == "epoll":
         return requested
+    hide_what_is_disabled()
     if requested is None and _refused_in_pid == os.getpid():
         return "epoll"
     try:
@@ -83,6 +87,18 @@ def fall_back(error: RingUnavailableError) -> str:
     return "epoll"
 
 
+def hide_what_is_disabled() -> None:
+    """Lets rings that are made from now on lack what RINGLOOP_DISABLE names; ValueError for other names."""
+    global _hidden, _proven_in_pid, _refused_in_pid
+    names = os.environ.get(hiding.ENVIRONMENT, "")
+    if names == _hidden:
+        return
+    hidden = hiding.parse(names)
+    _core.hide(hidden.setup_flags, hidden.features, hidden.capabilities, hiding.opcode_bits(hidden.opcodes))
+    _hidden = names
+    _proven_in_pid = _refused_in_pid = 0
+
+
 def prove_io_uring() -> None:
     """Runs a NOP through a throw-away ring, once per process; raises RingUnavailableError if that fails.
 
@@ -90,6 +106,7 @@ def prove_io_uring() -> None:
     second to find that there is no memory for a ring.
     """
     global _proven_in_pid, _refused_in_pid
+    hide_what_is_disabled()
     if _proven_in_pid == os.getpid():
         return
     failure = _core.probe()

@@ -14,6 +14,7 @@ from ringloop.machine import CAP_IPC_LOCK, CAP_SYS_ADMIN, Facts, read_facts
 
 #: The oldest kernel whose rings have all that the loop needs: io_uring_enter's timeout (EXT_ARG).
 KERNEL_MIN = "5.11"
+KERNEL_MIN_NUMBERS = (5, 11)
 
 
 class RingCause(enum.IntEnum):
@@ -119,6 +120,14 @@ def _not_built_in(facts: Facts) -> Explanation:
 
 
 def _too_old(facts: Facts) -> Explanation:
+    disabled = os.environ.get("RINGLOOP_DISABLE")
+    if disabled and facts.kernel >= KERNEL_MIN_NUMBERS:
+        return Explanation(
+            "kernel",
+            "RINGLOOP_DISABLE hides what the loop cannot do without",
+            f"RINGLOOP_DISABLE is {disabled!r}",
+            "take names out of RINGLOOP_DISABLE, or unset it",
+        )
     return Explanation(
         "kernel",
         f"the kernel is too old for what the loop needs of it, Linux {KERNEL_MIN} or newer",

@@ -27,6 +27,25 @@ hypothesis.settings.load_profile("seeded")
 _current_watch = pytest.StashKey[Watch]()
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--machine-wide",
+        action="store_true",
+        help="run the tests that change a setting of the whole machine and set it back, and no others: "
+        "as root, without -n, and with nothing beside them that uses io_uring",
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Selects what `--machine-wide` says."""
+    chosen: dict[bool, list[pytest.Item]] = {False: [], True: []}
+    for item in items:
+        chosen[item.get_closest_marker("machine_wide") is not None].append(item)
+    machine_wide = config.getoption("machine_wide")
+    config.hook.pytest_deselected(items=chosen[not machine_wide])
+    items[:] = chosen[machine_wide]
+
+
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Keeps the collected tests out of garbage collection: every test collects, and so that stays cheap."""
     gc.collect()
@@ -35,6 +54,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "ringloop_only: see tests/support/marks.py")
+    config.addinivalue_line("markers", "machine_wide: runs with --machine-wide only")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -117,7 +117,7 @@ static int ring_enable(rl_driver *driver)
 
 static int ring_has_opcode(rl_driver *driver, uint8_t opcode)
 {
-    return ring_of(driver)->opcodes[opcode / 8] >> (opcode % 8) & 1;
+    return rl_ring_has_opcode(ring_of(driver), opcode);
 }
 
 static int ring_register_buffers(rl_driver *driver, uint16_t group, struct rl_buffer *buffers,

@@ -24,10 +24,21 @@ struct rl_ring_failure {
     const char *call;       /* the system call that failed, a string literal */
 };
 
+/* What of io_uring is to look absent, as on an older kernel: to test that, and to go round a defect. */
+struct rl_ring_hidden {
+    uint32_t setup_flags;  /* RL_SETUP_*: refused, as by EINVAL */
+    uint32_t features;     /* RL_FEATURE_*: not reported */
+    uint32_t capabilities; /* RL_CAN_*: not had */
+    uint8_t opcodes[32];   /* a bit for each that is not reported */
+};
+
+/* Hides from all rings that are made from now on, under the GIL. Nothing is hidden before the first call. */
+void rl_ring_hide(const struct rl_ring_hidden *hidden);
+
 /*
  * Makes a ring, disabled until its `enable`. Steps down by trial: flags on EINVAL, sizes on ENOMEM, but waits
- * up to 250 ms first where the memory may be that of rings just closed. sq_entries and cq_entries are what to
- * begin with. NULL on failure, with *failure filled. Takes two fds.
+ * up to a second first where the memory may be that of rings just closed. sq_entries and cq_entries are what
+ * to begin with. NULL on failure, with *failure filled. Takes two fds.
  */
 rl_driver *rl_ring_create(uint32_t sq_entries, uint32_t cq_entries, struct rl_ring_failure *failure);
 

@@ -48,6 +48,13 @@ static const uint32_t FLAGS_WANTED = RL_SETUP_R_DISABLED | RL_SETUP_CLAMP | RL_S
                                      RL_SETUP_CQSIZE | RL_SETUP_SINGLE_ISSUER | RL_SETUP_DEFER_TASKRUN |
                                      RL_SETUP_TASKRUN_FLAG | RL_SETUP_NO_SQARRAY;
 
+/* Without these no loop runs. All kernels that have the features have them. */
+static const uint8_t OPCODES_NEEDED[] = {RL_OP_NOP,          RL_OP_POLL_ADD, RL_OP_ACCEPT,
+                                         RL_OP_ASYNC_CANCEL, RL_OP_SENDMSG,  RL_OP_RECV};
+
+/* Read wherever a ring is made, written under the GIL: rings are made under it. */
+static struct rl_ring_hidden hidden;
+
 /* When a ring of this process was last closed, by the monotonic clock: its memory may still be charged. */
 static int64_t last_close_ns = -TEARDOWN_NS_MAX;
 
@@ -56,6 +63,11 @@ static int64_t monotonic_ns(void)
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+void rl_ring_hide(const struct rl_ring_hidden *what)
+{
+    hidden = *what;
 }
 
 int rl_ring_fail(struct rl_ring_failure *failure, enum rl_ring_cause cause, int error, const char *call)
@@ -150,7 +162,7 @@ static int setup_by_trial(uint32_t sq_entries, uint32_t cq_entries, struct rl_pa
     while (again) {
         cq_entries = larger(cq_entries, sq_entries); /* a smaller one is EINVAL */
         *params = (struct rl_params){.flags = flags, .cq_entries = cq_entries};
-        fd = rl_sys_setup(sq_entries, params);
+        fd = (flags & hidden.setup_flags) != 0 ? -EINVAL : rl_sys_setup(sq_entries, params);
         again = false;
         if (fd == -EINVAL) {
             again = step_down(flags) != flags;
@@ -232,7 +244,7 @@ static uint32_t capabilities_of(const struct rl_params *params)
         capabilities |= RL_CAN_ACCEPT_MULTISHOT | RL_CAN_CANCEL_ANY | RL_CAN_POLL_FIRST;
     if (params->flags & RL_SETUP_SINGLE_ISSUER) /* 6.0 */
         capabilities |= RL_CAN_RECV_MULTISHOT;
-    return capabilities;
+    return capabilities & ~hidden.capabilities;
 }
 
 static int probe_opcodes(struct rl_ring *ring)
@@ -242,7 +254,17 @@ static int probe_opcodes(struct rl_ring *ring)
     for (unsigned i = 0; error == 0 && i < probe.op_count; i++)
         if (probe.ops[i].flags & RL_PROBE_SUPPORTED)
             ring->opcodes[probe.ops[i].opcode / 8] |= (uint8_t)(1 << probe.ops[i].opcode % 8);
+    for (unsigned i = 0; i < sizeof ring->opcodes; i++)
+        ring->opcodes[i] &= (uint8_t)~hidden.opcodes[i];
     return error;
+}
+
+static bool has_needed_opcodes(const struct rl_ring *ring)
+{
+    bool has = true;
+    for (unsigned i = 0; i < sizeof OPCODES_NEEDED; i++)
+        has = has && rl_ring_has_opcode(ring, OPCODES_NEEDED[i]);
+    return has;
 }
 
 /*
@@ -274,6 +296,7 @@ int rl_ring_set_up(struct rl_ring *ring, uint32_t sq_entries, uint32_t cq_entrie
     int error = ring->driver.fd;
     if (error < 0)
         return rl_ring_fail(failure, setup_cause_of(error), error, "io_uring_setup");
+    params.features &= ~hidden.features;
     if ((params.features & FEATURES_NEEDED) != FEATURES_NEEDED)
         return rl_ring_fail(failure, RL_RING_TOO_OLD, -EINVAL, "io_uring_setup");
     ring->driver.setup_flags = params.flags;
@@ -288,6 +311,8 @@ int rl_ring_set_up(struct rl_ring *ring, uint32_t sq_entries, uint32_t cq_entrie
     if (error != 0)
         return rl_ring_fail(failure, rl_ring_cause_of(error, RL_RING_REGISTER_REFUSED), error,
                             "io_uring_register");
+    if (!has_needed_opcodes(ring))
+        return rl_ring_fail(failure, RL_RING_TOO_OLD, -EINVAL, "io_uring_register");
     return register_witness(ring, failure);
 }
 

@@ -27,6 +27,11 @@ struct rl_ring {
 int rl_ring_set_up(struct rl_ring *ring, uint32_t sq_entries, uint32_t cq_entries,
                    struct rl_ring_failure *failure);
 
+static inline bool rl_ring_has_opcode(const struct rl_ring *ring, uint8_t opcode)
+{
+    return (ring->opcodes[opcode / 8] >> (opcode % 8) & 1) != 0;
+}
+
 /* Gives back mappings and the ring's fd, whichever there are. Not the witness. */
 void rl_ring_tear_down(struct rl_ring *ring);
 

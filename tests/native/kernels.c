@@ -195,6 +195,31 @@ TEST(linux_5_14_does_not_bound_its_workers)
     use(make_driver(8, 64));
 }
 
+/* What is hidden looks as on a kernel that lacks it, but for the number of trials: those are not made. */
+TEST(what_is_hidden_is_not_there)
+{
+    become_kernel(UINT32_MAX);
+    struct rl_ring_hidden what = {.setup_flags = RL_SETUP_DEFER_TASKRUN,
+                                  .features = RL_FEATURE_NO_IOWAIT,
+                                  .capabilities = RL_CAN_ACCEPT_MULTISHOT};
+    what.opcodes[RL_OP_STATX / 8] = 1 << RL_OP_STATX % 8;
+    rl_ring_hide(&what);
+    rl_driver *driver = make_driver(8, 64);
+    CHECK_EQUAL(driver->setup_flags & FLAGS_6_6, FLAGS_6_0);
+    CHECK_EQUAL(driver->features & RL_FEATURE_NO_IOWAIT, 0);
+    CHECK_EQUAL(driver->capabilities & CAPABILITIES_6_0,
+                CAPABILITIES_6_0 & ~(uint32_t)RL_CAN_ACCEPT_MULTISHOT);
+    CHECK_EQUAL(driver->calls->has_opcode(driver, RL_OP_STATX), 0);
+    CHECK_EQUAL(driver->calls->has_opcode(driver, RL_OP_CLOSE), 1);
+    CHECK_EQUAL(setup_count, 1);
+    use(driver);
+    rl_ring_hide(&(struct rl_ring_hidden){0});
+    driver = make_driver(8, 64);
+    CHECK_EQUAL(driver->setup_flags & FLAGS_6_6, FLAGS_6_6 & ~(uint32_t)RL_SETUP_COOP_TASKRUN);
+    CHECK_EQUAL(driver->calls->has_opcode(driver, RL_OP_STATX), 1);
+    use(driver);
+}
+
 TEST(an_opcode_that_the_kernel_was_built_without_is_not_there)
 {
     become_kernel(UINT32_MAX);
@@ -226,6 +251,13 @@ TEST(a_kernel_without_what_the_loop_needs_is_too_old)
         kernel.features_hidden = NEEDED[i];
         expect_failure(RL_RING_TOO_OLD, EINVAL, "io_uring_setup");
     }
+}
+
+TEST(a_kernel_built_without_an_opcode_that_the_loop_needs_is_too_old)
+{
+    become_kernel(UINT32_MAX);
+    kernel.lacked_opcode = RL_OP_POLL_ADD;
+    expect_failure(RL_RING_TOO_OLD, EINVAL, "io_uring_register");
 }
 
 TEST(what_register_refuses_is_told_and_nothing_is_left)

@@ -120,6 +120,17 @@ for record in records:
     assert "RINGLOOP_DRIVER=epoll" in warning
 
 
+@calls
+def test_without_memory_for_a_ring_loops_use_epoll(call: str) -> None:
+    code = WARNED + "ringloop.run(main())\nprint(records[0].getMessage())"
+    child = run_denied({call: "ENOMEM"}, "-W", "error", "-c", code)
+    assert (child.stderr, child.returncode) == ("", 0)
+    driver, warning = child.stdout.splitlines()
+    assert driver == "epoll"
+    assert f"{call} failed with ENOMEM" in warning
+    assert "memory" in warning.partition("Remedy: ")[2] or "ulimit -l" in warning
+
+
 @STARTS
 def test_every_way_to_a_loop_leads_to_epoll(start: str) -> None:
     child = run_denied({"io_uring_setup": "ENOSYS"}, "-c", f"{WARNED}\n{start}\nprint(len(records))")
