@@ -39,7 +39,7 @@ format: ## put the sources into the form that lint asks for
 
 clean: ## remove what was built
 	rm -rf build dist ringloop/*.so ringloop/*.so.new ringloop.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
-	find ringloop tests bench tools -name __pycache__ -type d -exec rm -rf {} +
+	find ringloop tests bench examples tools -name __pycache__ -type d -exec rm -rf {} +
 
 distclean: clean ## remove what was built and the virtual environments
 	rm -rf .venv .venv-*

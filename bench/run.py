@@ -20,14 +20,14 @@ from bench.compare import describe_run
 from bench.generator import build_generator
 from bench.loops import LoopName, LoopNameError, parse_loops
 from bench.machine import BUILD, Disturbance, choose_cores
-from bench.measure import Pace, measure
+from bench.measure import Pace, Sample, measure
 from bench.progress import Steps, wide_console
 from bench.rounds import Samples, run_rounds
 from bench.summary import choose_baseline, median_of, ratio_of
 from bench.workloads import Workload, select_workloads
 
 APPLICATIONS = {"aiohttp": "aiohttp", "uvicorn": "uvicorn (ASGI)", "echo-1k-100": "TCP echo, 1 KiB"}
-WARMUP_S = 0.8
+WARMUP_S = 0.6
 LEVEL = 0.01  # ratios within 1 % of 1 are called level
 
 # Row of the picture: what it shows, its sample's figure, what to multiply that by.
@@ -55,7 +55,9 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     return parsed
 
 
-def results_table(workloads: Sequence[Workload], loops: Sequence[LoopName], samples: Samples) -> Table:
+def results_table(
+    workloads: Sequence[Workload], loops: Sequence[LoopName], samples: Samples[Sample]
+) -> Table:
     """A block of lines for each application, a line for each loop."""
     baseline = choose_baseline(loops)
     table = Table(title="100 connections, one request in flight on each; medians over rounds")
@@ -80,7 +82,9 @@ def results_table(workloads: Sequence[Workload], loops: Sequence[LoopName], samp
     return table
 
 
-def draw(path: Path, workloads: Sequence[Workload], loops: Sequence[LoopName], samples: Samples) -> None:
+def draw(
+    path: Path, workloads: Sequence[Workload], loops: Sequence[LoopName], samples: Samples[Sample]
+) -> None:
     """The picture of the table."""
     values = {
         (row, APPLICATIONS[workload.name]): {
@@ -95,7 +99,7 @@ def draw(path: Path, workloads: Sequence[Workload], loops: Sequence[LoopName], s
     pictures.draw_panels(path, title, columns, list(ROWS), values, [loop.label for loop in loops])
 
 
-def verdict(workloads: Sequence[Workload], loops: Sequence[LoopName], samples: Samples) -> str:
+def verdict(workloads: Sequence[Workload], loops: Sequence[LoopName], samples: Samples[Sample]) -> str:
     """What ringloop, or else the last loop, gained over the baseline and where it lost, in words."""
     baseline = choose_baseline(loops)
     others = [loop for loop in loops if loop != baseline]
@@ -141,7 +145,7 @@ def main(arguments: list[str] | None = None) -> int:
         with Steps(console, len(workloads) * len(loops) * parsed.rounds) as steps:
             samples = run_rounds(
                 workloads,
-                loops,
+                lambda workload: loops,
                 parsed.rounds,
                 lambda workload, loop: measure(workload, loop, cores, pace),
                 steps.begin,
