@@ -1,7 +1,8 @@
 """``python -m bench.run`` (``make run``): real servers on each event loop in turn, in about a minute.
 
 An unmodified aiohttp application, an unmodified ASGI application under uvicorn, and a TCP echo server.
-Prints a table, writes a picture, and ends with the line that says what ringloop gained or lost.
+Then a static file server and some work on files, each by blocking code, threads, aiofiles and ringloop.
+Prints tables, writes pictures, and ends with the line that says what ringloop gained or lost.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from rich.table import Table
 from bench import pictures
 from bench.children import MeasurementError
 from bench.compare import describe_run
+from bench.files import compare as files_compare
+from bench.files import table as files_table
 from bench.generator import build_generator
 from bench.loops import LoopName, LoopNameError, parse_loops
 from bench.machine import BUILD, Disturbance, choose_cores
@@ -28,6 +31,8 @@ from bench.workloads import Workload, select_workloads
 
 APPLICATIONS = {"aiohttp": "aiohttp", "uvicorn": "uvicorn (ASGI)", "echo-1k-100": "TCP echo, 1 KiB"}
 WARMUP_S = 0.6
+FILES = ("file-open", "file-seek", "file-stat", "file-write-100", "static-4k")
+FILES_SECONDS = 0.4
 LEVEL = 0.01  # ratios within 1 % of 1 are called level
 
 # Row of the picture: what it shows, its sample's figure, what to multiply that by.
@@ -43,7 +48,7 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.run", description=__doc__.split("\n\n")[0])
     parser.add_argument("--loops", default="asyncio,uvloop,ringloop", help="comma-separated")
     parser.add_argument("--rounds", type=int, default=2, help="interleaved rounds")
-    parser.add_argument("--seconds", type=float, default=2.4, help="measured per sample")
+    parser.add_argument("--seconds", type=float, default=1.8, help="measured per sample")
     parser.add_argument("--output", type=Path, default=BUILD / "run.png", help="the picture")
     parsed = parser.parse_args(arguments)
     if parsed.rounds < 1 or parsed.seconds <= 0:
@@ -138,7 +143,7 @@ def main(arguments: list[str] | None = None) -> int:
     pace = Pace(WARMUP_S, parsed.seconds, parsed.seconds)
     try:
         build_generator()
-        describe_run(console, loops, cores)
+        facts = describe_run(console, loops, cores)
         if cores.client is not None:
             os.sched_setaffinity(0, {cores.client})  # what this process does must not disturb the servers
         disturbance = Disturbance(cores)
@@ -159,8 +164,20 @@ def main(arguments: list[str] | None = None) -> int:
         console.print(f"warning: {warning}", style="yellow", highlight=False)
     draw(parsed.output, workloads, loops, samples)
     console.print(f"picture: {parsed.output}", highlight=False, soft_wrap=True)
+    fine = files_compare.compare(
+        console,
+        files_table.select_workloads(FILES),
+        loops,
+        cores,
+        rounds=1,
+        seconds=FILES_SECONDS,
+        tree_files=0,
+        facts=facts,
+        output=parsed.output.parent,
+        name="run-files",
+    )
     console.print(verdict(workloads, loops, samples), style="bold", highlight=False, soft_wrap=True)
-    return 0
+    return 0 if fine else 1
 
 
 if __name__ == "__main__":

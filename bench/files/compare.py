@@ -27,8 +27,9 @@ def compare(
     tree_files: int,
     facts: dict[str, str],
     output: Path,
+    name: str = "files",
 ) -> bool:
-    """Whether all was measured. `facts` stand above the written table."""
+    """Whether all was measured. `facts` stand above the table that is written as `name` into `output`."""
     ways = ways_of(loops)
     disturbance = Disturbance(cores)
     with Steps(console, count_samples(workloads, ways, rounds)) as steps:
@@ -39,7 +40,7 @@ def compare(
     lines = report.summarize(workloads, ways, taken)
     console.print(report.terminal_table(lines, ways))
     output.mkdir(parents=True, exist_ok=True)
-    written = [output / f"files.{kind}" for kind in ("json", "md", "png")]
+    written = [output / f"{name}.{kind}" for kind in ("json", "md", "png")]
     report.write_json(written[0], facts, lines, taken)
     report.write_markdown(written[1], facts, lines, ways)
     report.draw(written[2], lines, ways)

@@ -31,6 +31,10 @@ def _fill(path: Path, size: int) -> None:
     with path.open("wb") as file:
         for _ in range(size // len(piece)):
             file.write(piece)
+        if size > MIB:
+            # What is dirty cannot be dropped from the cache, and its way to the disk would disturb later.
+            file.flush()
+            os.fsync(file.fileno())
 
 
 def _small(directory: Path) -> None:
@@ -65,7 +69,7 @@ def _site(directory: Path) -> None:
 
 
 def make(directory: Path, needs: Iterable[str], tree_files: int) -> None:
-    """Makes what `needs` names (see bench/files/table.py), and brings it to the disk."""
+    """Makes what `needs` names (see bench/files/table.py), and brings what is large to the disk."""
     makers = {
         "small": lambda: _small(directory / "small"),
         "large": lambda: _fill(directory / "large", LARGE_BYTES),
@@ -77,5 +81,3 @@ def make(directory: Path, needs: Iterable[str], tree_files: int) -> None:
     for need in sorted(set(needs)):
         if need:
             makers[need]()
-    # What is dirty cannot be dropped from the cache, and its way to the disk would disturb what is measured.
-    os.sync()
