@@ -3,7 +3,8 @@
     python examples/checksum_tree.py DIRECTORY                     # lines as of sha256sum
     python examples/checksum_tree.py DIRECTORY --grep PATTERN      # lines as of grep -rn
 
-Lines come in the order in which files are done. A progress bar stands on stderr if that is a terminal.
+Lines come in the order in which files are done. If they go to a file or a pipe, and stderr to a terminal, a
+progress bar stands there; it needs `rich`, as this program does.
 `--loop asyncio` runs the same program on asyncio's own loop, where threads make the same calls.
 
 A fixed number of tasks take directories and files from one pile, the newest first, and put back what a
@@ -13,7 +14,6 @@ Symbolic links are not followed.
 
 import argparse
 import asyncio
-import contextlib
 import hashlib
 import os
 import re
@@ -86,7 +86,7 @@ class Matches:
 
 
 class Search:
-    """One walk through a tree. `seen` and `done` count files; `failures` holds what could not be read.
+    """One walk through a tree. `seen` counts files, `done` those that were read; `failures` says why others were not.
 
     `entries` and `open` are what it asks of the file system: a comparison may replace them.
     """
@@ -110,8 +110,7 @@ class Search:
         await self._list(top)
         async with asyncio.TaskGroup() as group:
             workers = [group.create_task(self._work()) for _ in range(self._at_once)]
-            everything = group.create_task(self._pile.join())
-            await everything
+            await self._pile.join()
             for worker in workers:
                 worker.cancel()
 
@@ -146,34 +145,21 @@ class Search:
 
     async def _read(self, path: str) -> None:
         reading = self._make_reading()
-        try:
-            async with self.open(path) as file:
-                while data := await file.read(PIECE_BYTES):
-                    reading.feed(data)
-        finally:
-            self.done += 1
+        async with self.open(path) as file:
+            while data := await file.read(PIECE_BYTES):
+                reading.feed(data)
         self._say(reading.lines(path))
+        self.done += 1
 
 
-@contextlib.contextmanager
-def progress_of(search: Search, console: Console) -> Any:
-    """Shows how far the search is, while the loop runs it."""
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+async def show_progress(search: Search, console: Console) -> None:
+    """Shows how far the search is, until this is cancelled."""
+    columns = TextColumn("files"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+    with Progress(*columns, console=console, transient=True, auto_refresh=False) as progress:
         shown = progress.add_task("files", total=None)
-        loop = asyncio.get_running_loop()
-
-        def show() -> asyncio.TimerHandle:
-            nonlocal timer
-            progress.update(shown, total=search.seen, completed=search.done)
-            timer = loop.call_later(REFRESH_S, show)
-            return timer
-
-        timer: asyncio.TimerHandle = show()
-        try:
-            yield
-        finally:
-            timer.cancel()
+        while True:
+            progress.update(shown, total=search.seen, completed=search.done, refresh=True)
+            await asyncio.sleep(REFRESH_S)
 
 
 async def main(directory: str, make_reading: Callable[[], Reading], at_once: int) -> int:
@@ -186,12 +172,18 @@ async def main(directory: str, make_reading: Callable[[], Reading], at_once: int
             sys.stdout.buffer.write(os.fsencode(line) + b"\n")
 
     search = Search(make_reading, say, at_once=at_once)
-    with progress_of(search, console):
+    is_watched = console.is_terminal and not sys.stdout.isatty()
+    progress = asyncio.create_task(show_progress(search, console)) if is_watched else None
+    try:
         await search.run(directory)
+    finally:
+        if progress:
+            progress.cancel()
+            await asyncio.wait([progress])
     sys.stdout.buffer.flush()
     for failure in search.failures:
         console.print(f"checksum_tree: {failure}", markup=False, highlight=False, soft_wrap=True)
-    console.print(f"{search.done - len(search.failures):,} files read", highlight=False)
+    console.print(f"{search.done:,} of {search.seen:,} files read", highlight=False)
     return 1 if search.failures else 0
 
 

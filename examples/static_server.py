@@ -194,13 +194,22 @@ class Site:
     def __init__(self, directory: str | os.PathLike[str], files: Files = ringloop.os) -> None:
         self._files = files
         self._root = os.open(directory, _DIRECTORY & ~os.O_NOFOLLOW)
+        self._connections: set[asyncio.Task[None]] = set()
 
-    def close(self) -> None:
-        """No request may be under way."""
+    async def close(self) -> None:
+        """Ends the connections, whatever they are doing."""
+        for connection in self._connections:
+            connection.cancel()
+        await asyncio.gather(*self._connections, return_exceptions=True)
         os.close(self._root)
 
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """One connection: for asyncio.start_server(…, limit=HEAD_BYTES_MAX)."""
+    def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Begins with one connection: for asyncio.start_server(…, limit=HEAD_BYTES_MAX)."""
+        connection = asyncio.create_task(self._serve(reader, writer))
+        self._connections.add(connection)
+        connection.add_done_callback(self._connections.discard)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             while await self._answer_next(reader, writer):
                 pass
@@ -330,14 +339,17 @@ async def main(directory: str, host: str, port: int) -> None:
     site = Site(directory)
     try:
         server = await asyncio.start_server(site.serve, host, port, limit=HEAD_BYTES_MAX)
-        async with server:
+        try:
             for listener in server.sockets:
                 host, port = listener.getsockname()[:2]
                 shown = f"[{host}]" if ":" in host else host
                 print(f"serving {directory} on http://{shown}:{port}/", flush=True)
-            await server.serve_forever()
+            # serve_forever() would also wait for the clients to leave, from Python 3.12 on.
+            await asyncio.get_running_loop().create_future()
+        finally:
+            server.close()
     finally:
-        site.close()
+        await site.close()
 
 
 if __name__ == "__main__":

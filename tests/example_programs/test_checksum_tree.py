@@ -3,6 +3,7 @@
 import hashlib
 import os
 import random
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -81,3 +82,18 @@ def test_lines_across_pieces(tmp_path: Path, loop_option: list[str]) -> None:
 
 def test_what_is_not_there_is_told(tmp_path: Path, loop_option: list[str]) -> None:
     assert run(tmp_path / "none", *loop_option, status=1) == []
+
+
+def test_progress_stands_on_a_terminal_that_has_no_lines(tree: Path, loop_option: list[str]) -> None:
+    master, terminal = os.openpty()
+    command = [sys.executable, PROGRAM, tree, *loop_option]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "TERM": "xterm", "COLUMNS": "100"}
+    try:
+        ended = subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=terminal, timeout=50)
+        shown = os.read(master, 65536).decode()
+    finally:
+        os.close(master)
+        os.close(terminal)
+    assert (ended.returncode, len(ended.stdout.splitlines())) == (0, 204)
+    assert "files ━" in re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown)
+    assert shown.endswith("204 of 204 files read\r\n")

@@ -4,6 +4,7 @@ import contextlib
 import http.client
 import os
 import random
+import signal
 import socket
 import subprocess
 import sys
@@ -85,16 +86,24 @@ def server(request: pytest.FixtureRequest, tree: Path) -> Iterator[Server]:
     """The program on one loop, then on the other."""
     command = [sys.executable, ROOT / "examples" / "static_server.py", tree, "--port", "0"]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    pipe = subprocess.PIPE
     with subprocess.Popen(
-        [*command, "--loop", request.param], env=environment, stdout=subprocess.PIPE, text=True
+        [*command, "--loop", request.param], env=environment, stdout=pipe, stderr=pipe, text=True
     ) as process:
         try:
             assert process.stdout is not None
-            line = process.stdout.readline()
-            yield Server(process, int(line.rstrip("/\n").rpartition(":")[2]))
+            port = int(process.stdout.readline().rstrip("/\n").rpartition(":")[2])
+            yield Server(process, port)
+            # SIGINT ends it, also while clients are connected, and it has nothing to complain of.
             assert process.poll() is None
+            with socket.create_connection(("127.0.0.1", port), TIMEOUT) as idle:
+                idle.sendall(b"GET /hello.txt HTTP/1.1\r\nHost: x\r\n\r\n")
+                assert idle.recv(1000).startswith(b"HTTP/1.1 200")
+                process.send_signal(signal.SIGINT)
+                _, complaints = process.communicate(timeout=TIMEOUT)
+            assert (process.returncode, complaints) == (130, "")
         finally:
-            process.terminate()
+            process.kill()
 
 
 def test_whole_files(server: Server) -> None:
