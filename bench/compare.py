@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import time
 from dataclasses import asdict
 from pathlib import Path
 
@@ -75,7 +76,7 @@ def list_workloads(console: Console) -> None:
         console.print(f"{workload.name:18}{workload.title:48}{bar}", highlight=False)
     console.print(f"{IDLE:18}CPU and memory of idle connections", highlight=False)
     for work in files_table.WORKLOADS:
-        bars = ", ".join(f"at most {bar}" for bar in work.bars)
+        bars = ", ".join(f"bar {bar}" for bar in work.bars)
         console.print(f"{work.name:18}{work.title:48}{bars}", highlight=False)
 
 
@@ -177,6 +178,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     if cores.client is not None:
         os.sched_setaffinity(0, {cores.client})  # what this process does must not disturb the servers
+    began_s = time.monotonic()
     fine = True
     if parsed.workloads or parsed.idle:
         fine = compare_loops(console, parsed, cores, pace, facts)
@@ -192,6 +194,7 @@ def main(arguments: list[str] | None = None) -> int:
             facts=facts,
             output=parsed.output,
         )
+    console.print(f"took {(time.monotonic() - began_s) / 60:.1f} minutes", highlight=False)
     return 0 if fine else 1
 
 

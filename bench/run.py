@@ -11,6 +11,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from rich.table import Table
@@ -166,7 +167,7 @@ def main(arguments: list[str] | None = None) -> int:
     console.print(f"picture: {parsed.output}", highlight=False, soft_wrap=True)
     fine = files_compare.compare(
         console,
-        files_table.select_workloads(FILES),
+        [replace(work, bars=()) for work in files_table.select_workloads(FILES)],
         loops,
         cores,
         rounds=1,

@@ -86,7 +86,7 @@ class Matches:
 
 
 class Search:
-    """One walk through a tree. `seen` counts files, `done` those that were read; `failures` says why others were not.
+    """One walk through a tree. `seen` counts files, `done` those that were read; `failures` tell of the rest.
 
     `entries` and `open` are what it asks of the file system: a comparison may replace them.
     """

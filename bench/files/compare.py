@@ -39,6 +39,8 @@ def compare(
         console.print(f"warning: {warning}", style="yellow", highlight=False)
     lines = report.summarize(workloads, ways, taken)
     console.print(report.terminal_table(lines, ways))
+    for sentence in report.verdict(lines, ways):
+        console.print(sentence, style="bold", highlight=False, soft_wrap=True)
     output.mkdir(parents=True, exist_ok=True)
     written = [output / f"{name}.{kind}" for kind in ("json", "md", "png")]
     report.write_json(written[0], facts, lines, taken)

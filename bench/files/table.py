@@ -24,7 +24,7 @@ class Bar:
     def __str__(self) -> str:
         if not self.against:
             return f"{self.limit:g} us"
-        return f"{self.limit:g}x {'best' if self.against == BEST else self.against}"
+        return f"{self.limit:g}x" if self.against == BLOCKING else f"{self.limit:g}x {self.against}"
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,7 @@ class FileWorkload:
     """`row` is the class that does it, as module:class; without one, a server of files is driven.
 
     `place` is the kind of file system to work on, `needs` what of bench/files/material.py it works on.
+    Times are those of one call, or of what the title names behind a comma at its end.
     """
 
     name: str
@@ -41,7 +42,6 @@ class FileWorkload:
     bars: tuple[Bar, ...]
     kinds: tuple[str, ...] = (BLOCKING, AIOFILES, RINGLOOP)
     place: str = "disk"
-    unit: str = "call"
 
 
 WORKLOADS = (
@@ -54,21 +54,21 @@ WORKLOADS = (
     FileWorkload("file-listdir", "listdir of 1,000 entries", "directories:List", "small", (Bar(1.2),)),
     FileWorkload("file-rename", "rename, unlink; 50 at once", "directories:Rename", "", (Bar(1.3),)),
     FileWorkload("file-write-100", "write 100 B through the buffer", "writing:Small", "", (Bar(1.2, ""),)),
+    FileWorkload("file-write-64k", "write 64 MiB, a piece of 64 KiB", "writing:Large", "", (Bar(1.6),)),
     FileWorkload(
-        "file-write-64k", "write 64 MiB, 64 KiB at a time", "writing:Large", "", (Bar(1.6),), unit="piece"
-    ),
-    FileWorkload(
-        "file-lines", "async for over 10 MB of text", "lines:Lines", "lines", (Bar(0.4, ""),), unit="line"
+        "file-lines", "async for over 10 MB of text, a line", "lines:Lines", "lines", (Bar(0.4, ""),)
     ),
     FileWorkload(
         "file-cold",
-        "read 4 KiB at random, not cached; 64 at once",
+        "read 4 KiB, not cached; 64 at once",
         "seeking:Cold",
         "cold",
         (Bar(0.5, AIOFILES), Bar(0.25, AIOFILES, "cpu_us")),
     ),
-    FileWorkload("file-batch-read", "batch of 10,000 cached reads", "batches:Read", "large", (Bar(1.5, ""),)),
-    FileWorkload("file-batch-stat", "batch of 10,000 stats", "batches:Stat", "small", (Bar(2.0),)),
+    FileWorkload(
+        "file-batch-read", "batch of 10,000 cached reads, one", "batches:Read", "large", (Bar(1.5, ""),)
+    ),
+    FileWorkload("file-batch-stat", "batch of 10,000 stats, one", "batches:Stat", "small", (Bar(2.0),)),
     FileWorkload(
         "tmpfs-open",
         "open, read 4 KiB, close on tmpfs",
@@ -98,15 +98,14 @@ WORKLOADS = (
     ),
     FileWorkload(
         "file-tree",
-        "tree walked, its files read and hashed",
+        "tree walked, read and hashed, a file",
         "trees:Checksums",
         "tree",
         (Bar(1.1, BEST),),
         KINDS,
-        unit="file",
     ),
-    FileWorkload("static-4k", "static server, 4 KiB x 100", "", "site", (), KINDS, unit="request"),
-    FileWorkload("static-1m", "static server, 1 MiB x 10", "", "site", (), KINDS, unit="request"),
+    FileWorkload("static-4k", "static server, 4 KiB x 100, a request", "", "site", (), KINDS),
+    FileWorkload("static-1m", "static server, 1 MiB x 10, a request", "", "site", (), KINDS),
 )
 
 
