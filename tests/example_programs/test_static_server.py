@@ -87,10 +87,13 @@ def server(request: pytest.FixtureRequest, tree: Path) -> Iterator[Server]:
     command = [sys.executable, ROOT / "examples" / "static_server.py", tree, "--port", "0"]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     pipe = subprocess.PIPE
+    # Who runs the tests in the background ignores SIGINT, which a child would inherit.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     with subprocess.Popen(
         [*command, "--loop", request.param], env=environment, stdout=pipe, stderr=pipe, text=True
     ) as process:
         try:
+            signal.signal(signal.SIGINT, before)
             assert process.stdout is not None
             port = int(process.stdout.readline().rstrip("/\n").rpartition(":")[2])
             yield Server(process, port)
