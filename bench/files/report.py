@@ -243,7 +243,9 @@ def draw(path: Path, lines: Sequence[FileLine], ways: Sequence[Way]) -> None:
     )
     axes.set_ylim(len(lines) - 0.4, -0.6)
     axes.grid(axis="y", color="#e4e8ec", linewidth=1)
-    axes.set_xlabel("time, in multiples of blocking code's, which stands beside the line's name; further left is faster")
+    axes.set_xlabel(
+        "in multiples of blocking code's time, which stands beside the name; further left is faster"
+    )
     axes.set_title("Work on files", fontsize=12, loc="left")
     axes.spines[["top", "right"]].set_visible(False)
     figure.legend(*axes.get_legend_handles_labels(), loc="upper right", ncols=len(ways) + 1, fontsize=9)
