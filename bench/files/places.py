@@ -41,9 +41,12 @@ def _take_namespace() -> None:
         _check(_libc.unshare(_CLONE_NEWNS), "a mount namespace")
     else:
         _check(_libc.unshare(_CLONE_NEWNS | _CLONE_NEWUSER), "a user namespace")
-        Path("/proc/self/setgroups").write_text("deny")
-        Path("/proc/self/uid_map").write_text(f"{uid} {uid} 1")
-        Path("/proc/self/gid_map").write_text(f"{gid} {gid} 1")
+        try:
+            Path("/proc/self/setgroups").write_text("deny")
+            Path("/proc/self/uid_map").write_text(f"{uid} {uid} 1")
+            Path("/proc/self/gid_map").write_text(f"{gid} {gid} 1")
+        except OSError as error:
+            raise UnavailableError(f"a user namespace: {error}") from None
     _mount("none", Path("/"), "", _MS_REC | _MS_PRIVATE, "")
 
 
