@@ -43,7 +43,7 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--loops", help="asyncio, uvloop, ringloop, ringloop@DIRECTORY; comma-separated")
     parser.add_argument("--rounds", type=int, help="interleaved rounds (5; quick: 3)")
     parser.add_argument("--seconds", type=float, help="measured per server sample (1.5; quick: 0.6)")
-    parser.add_argument("--quick", action="store_true", help="about 5 minutes: only what has a bar")
+    parser.add_argument("--quick", action="store_true", help="about 8 minutes: only what has a bar")
     parser.add_argument("--list", action="store_true", help="list the workloads and end")
     parser.add_argument("--output", type=Path, default=BUILD, help="directory of the results")
     parsed = parser.parse_args(arguments)
