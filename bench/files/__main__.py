@@ -56,6 +56,7 @@ def repeat(row: Row, work: Callable[[], int], seconds: float, batches_min: int) 
         row.prepare()
         figures.begin()
         figures.end(work())
+        row.check()
     return figures
 
 
@@ -73,6 +74,7 @@ async def repeat_async(
         figures.end(await work())
         if timer:
             timer.stop()
+        row.check()
     return figures
 
 

@@ -15,8 +15,9 @@ class UnavailableError(Exception):
 class Row:
     """One work, of the kind that `kind` names, on the files in `directory`.
 
-    A batch is `prepare`, which is not measured, and one of the methods called as a kind is; that returns how
-    many calls were made. aiofiles and ringloop run the same program, `coroutine`, unless they are overridden.
+    A batch is one of the methods called as a kind is, which returns how many calls were made, between
+    `prepare` and `check`, which are not measured. aiofiles and ringloop run the same program, `coroutine`,
+    unless they are overridden.
     `CALLS` is how many make a batch; `AIOFILES_CALLS`, where that would take it too long, how many with it.
     """
 
@@ -30,6 +31,9 @@ class Row:
 
     def prepare(self) -> None:
         """Brings the files into the state that each batch begins with."""
+
+    def check(self) -> None:
+        """Raises ValueError if the batch did not come to what it should."""
 
     def close(self) -> None:
         """Lets go of what the object holds."""
