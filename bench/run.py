@@ -1,4 +1,4 @@
-"""``python -m bench.run`` (``make run``): real servers on each event loop in turn, in about a minute.
+"""``python -m bench.run`` (``make run``): real servers on each event loop in turn, in less than two minutes.
 
 An unmodified aiohttp application, an unmodified ASGI application under uvicorn, and a TCP echo server.
 Then a static file server and some work on files, each by blocking code, threads, aiofiles and ringloop.
