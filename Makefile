@@ -16,7 +16,7 @@ workers = -n auto --maxprocesses 4 --max-worker-restart 1 --dist worksteal
 build: ## build the extension modules in place (RINGLOOP_DEBUG=1: with all internal checks)
 	$(develop)
 
-run: ## compare asyncio, uvloop and ringloop under real applications; a table and a picture
+run: ## compare asyncio, uvloop and ringloop under real applications, and work on files; tables and pictures
 	$(develop) bench -- -m bench.run $(ARGS)
 
 test: ## run the tests
@@ -28,7 +28,7 @@ debug-test: ## run the tests on a debug build
 test-all: ## run the tests on every Python from 3.11 on that is found
 	@bash tools/test-all $(ARGS)
 
-bench: ## measure every workload against asyncio and uvloop
+bench: ## measure every workload against asyncio and uvloop, work on files against blocking code and aiofiles
 	$(develop) bench -- -m bench.compare $(ARGS)
 
 lint: ## check style and types
@@ -39,7 +39,7 @@ format: ## put the sources into the form that lint asks for
 
 clean: ## remove what was built
 	rm -rf build dist ringloop/*.so ringloop/*.so.new ringloop.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
-	find ringloop tests bench tools -name __pycache__ -type d -exec rm -rf {} +
+	find ringloop tests bench examples tools -name __pycache__ -type d -exec rm -rf {} +
 
 distclean: clean ## remove what was built and the virtual environments
 	rm -rf .venv .venv-*

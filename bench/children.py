@@ -30,6 +30,10 @@ class MeasurementError(Exception):
     """Something could not be measured; the message is for people and holds the child's stderr."""
 
 
+class NotHereError(MeasurementError):
+    """This machine does not have what is to be measured: nothing is wrong with who measures."""
+
+
 def settle_child(cpu: int | None) -> None:
     """Called by a child first: pins it to core `cpu` and ties its life to its parent's."""
     libc = ctypes.CDLL(None, use_errno=True)

@@ -1,7 +1,8 @@
 """``python -m bench.compare`` (``make bench``): event loops side by side, with the bars of the project.
 
 Runs every workload of bench/workloads.py in interleaved rounds and writes a table, JSON, Markdown and a
-picture into build/bench/. Exit status 0 if everything was measured, whether or not bars were reached.
+picture into build/bench/; then the same for the work on files, bench/files/table.py.
+Exit status 0 if everything was measured, whether or not bars were reached.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import time
 from dataclasses import asdict
 from pathlib import Path
 
@@ -16,11 +18,13 @@ from rich.console import Console
 
 from bench import pictures, report
 from bench.children import MeasurementError
+from bench.files import compare as files_compare
+from bench.files import table as files_table
 from bench.generator import build_generator
 from bench.idle import IdleCosts, measure_idle
 from bench.loops import LoopFacts, LoopName, LoopNameError, parse_loops
 from bench.machine import BUILD, Cores, Disturbance, choose_cores, machine_facts
-from bench.measure import Pace, loop_facts, measure
+from bench.measure import Pace, Sample, loop_facts, measure
 from bench.progress import Steps, wide_console
 from bench.rounds import Samples, run_rounds
 from bench.summary import Line, choose_baseline, summarize
@@ -29,6 +33,7 @@ from bench.workloads import IDLE, WORKLOADS, Workload, select_workloads
 MICRO_SHARE = 1 / 3  # of the seconds of a server workload: no connection has to settle there
 WARMUP_SHARE = 2 / 3
 IDLE_SECONDS = 2.0
+TREE_FILES, TREE_FILES_QUICK = 50_000, 10_000
 
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
@@ -38,7 +43,7 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--loops", help="asyncio, uvloop, ringloop, ringloop@DIRECTORY; comma-separated")
     parser.add_argument("--rounds", type=int, help="interleaved rounds (5; quick: 3)")
     parser.add_argument("--seconds", type=float, help="measured per server sample (1.5; quick: 0.6)")
-    parser.add_argument("--quick", action="store_true", help="about 2 minutes: only what has a bar")
+    parser.add_argument("--quick", action="store_true", help="about 8 minutes: only what has a bar")
     parser.add_argument("--list", action="store_true", help="list the workloads and end")
     parser.add_argument("--output", type=Path, default=BUILD, help="directory of the results")
     parsed = parser.parse_args(arguments)
@@ -54,10 +59,12 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     if parsed.only:
         parsed.workloads = select_workloads(parsed.only)
         parsed.idle = IDLE in parsed.only
-        if not parsed.workloads and not parsed.idle:
+        parsed.files = files_table.select_workloads(parsed.only)
+        if not parsed.workloads and not parsed.files and not parsed.idle:
             parser.error(f"no workload is called {' or '.join(parsed.only)}: see --list")
     else:
         parsed.workloads = [each for each in WORKLOADS if each.bar is not None or not parsed.quick]
+        parsed.files = [each for each in files_table.WORKLOADS if each.bars or not parsed.quick]
         parsed.idle = True
     return parsed
 
@@ -68,6 +75,9 @@ def list_workloads(console: Console) -> None:
         bar = "" if workload.bar is None else f"bar {workload.bar:.2f}x"
         console.print(f"{workload.name:18}{workload.title:48}{bar}", highlight=False)
     console.print(f"{IDLE:18}CPU and memory of idle connections", highlight=False)
+    for work in files_table.WORKLOADS:
+        bars = ", ".join(f"bar {bar}" for bar in work.bars)
+        console.print(f"{work.name:18}{work.title:48}{bars}", highlight=False)
 
 
 def measure_all(
@@ -78,14 +88,14 @@ def measure_all(
     pace: Pace,
     rounds: int,
     idle_wanted: bool,
-) -> tuple[Samples, dict[str, IdleCosts]]:
+) -> tuple[Samples[Sample], dict[str, IdleCosts]]:
     """All rounds, then the idle servers."""
     idle: dict[str, IdleCosts] = {}
     total = len(workloads) * len(loops) * rounds + len(loops) * idle_wanted
     with Steps(console, total) as steps:
         samples = run_rounds(
             workloads,
-            loops,
+            lambda workload: loops,
             rounds,
             lambda workload, loop: measure(workload, loop, cores, pace),
             steps.begin,
@@ -105,7 +115,7 @@ def publish(
     parsed: argparse.Namespace,
     facts: dict[str, str],
     lines: list[Line],
-    samples: Samples,
+    samples: Samples[Sample],
     idle: dict[str, IdleCosts],
 ) -> None:
     """Prints the table and writes the files."""
@@ -168,18 +178,42 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     if cores.client is not None:
         os.sched_setaffinity(0, {cores.client})  # what this process does must not disturb the servers
+    began_s = time.monotonic()
+    fine = True
+    if parsed.workloads or parsed.idle:
+        fine = compare_loops(console, parsed, cores, pace, facts)
+    if parsed.files:
+        fine &= files_compare.compare(
+            console,
+            parsed.files,
+            parsed.loops,
+            cores,
+            rounds=parsed.rounds,
+            seconds=pace.micro_s,
+            tree_files=TREE_FILES_QUICK if parsed.quick else TREE_FILES,
+            facts=facts,
+            output=parsed.output,
+        )
+    console.print(f"took {(time.monotonic() - began_s) / 60:.1f} minutes", highlight=False)
+    return 0 if fine else 1
+
+
+def compare_loops(
+    console: Console, parsed: argparse.Namespace, cores: Cores, pace: Pace, facts: dict[str, str]
+) -> bool:
+    """What is not about files; whether all was measured."""
     disturbance = Disturbance(cores)
     samples, idle = measure_all(
         console, parsed.workloads, parsed.loops, cores, pace, parsed.rounds, parsed.idle
     )
     if warning := disturbance.warning:
-        facts["warning"] = warning
+        facts = facts | {"warning": warning}
         console.print(f"warning: {warning}", style="yellow", highlight=False)
     lines = summarize(parsed.workloads, parsed.loops, samples, idle)
     publish(console, parsed, facts, lines, samples, idle)
     for (workload, label), message in samples.failures.items():
         console.print(f"error: {workload} on {label}: {message}", style="red", markup=False, highlight=False)
-    return 1 if samples.failures else 0
+    return not samples.failures
 
 
 if __name__ == "__main__":

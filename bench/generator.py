@@ -47,6 +47,7 @@ def run_load(
     """Drives the server `pid` on `port`; the generator's report. MeasurementError if it met any error."""
     command = [str(build_generator()), "--mode", load.mode, "--port", str(port), "--pid", str(pid)]
     command += ["--connections", str(load.connections), "--size", str(load.request_bytes)]
+    command += ["--path", load.path]
     command += ["--warmup", f"{warmup_s:.3f}", "--seconds", f"{seconds:.3f}"]
     if cpu is not None:
         command += ["--cpu", str(cpu)]

@@ -10,25 +10,43 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Generic, Protocol, TypeVar
 
-from bench.children import MeasurementError
-from bench.loops import LoopName
-from bench.measure import Sample
-from bench.workloads import Workload
+from bench.children import MeasurementError, NotHereError
 
 SEED = 20_26
 
-Measure = Callable[[Workload, LoopName], Sample]
+
+class Named(Protocol):
+    """A workload, of loops or of files."""
+
+    @property
+    def name(self) -> str:
+        """As on the command line."""
+
+
+class Labelled(Protocol):
+    """What is compared: a loop, or a way to work on files."""
+
+    @property
+    def label(self) -> str:
+        """As in tables."""
+
+
+W = TypeVar("W", bound=Named)
+L = TypeVar("L", bound=Labelled)
+S = TypeVar("S")
 
 
 @dataclass
-class Samples:
-    """`taken[workload name][loop label]`: samples in the order of rounds. `failures`: messages for people."""
+class Samples(Generic[S]):
+    """`taken[workload name][label]`: samples in the order of rounds. `failures`: messages for people."""
 
-    taken: dict[str, dict[str, list[Sample]]] = field(default_factory=dict)
+    taken: dict[str, dict[str, list[S]]] = field(default_factory=dict)
     failures: dict[tuple[str, str], str] = field(default_factory=dict)
+    unavailable: set[tuple[str, str]] = field(default_factory=set)  # failures that are this machine's
 
-    def of(self, workload: str, label: str) -> list[Sample]:
+    def of(self, workload: str, label: str) -> list[S]:
         """The samples of one loop; none if it failed there."""
         if (workload, label) in self.failures:
             return []
@@ -36,24 +54,25 @@ class Samples:
 
 
 def run_rounds(
-    workloads: Sequence[Workload],
-    loops: Sequence[LoopName],
+    workloads: Sequence[W],
+    loops: Callable[[W], Sequence[L]],
     rounds: int,
-    measure: Measure,
+    measure: Callable[[W, L], S],
     announce: Callable[[str], None],
     *,
     stop_at_failure: bool,
-) -> Samples:
-    """Measures all; `announce` hears of each sample before it is taken.
+) -> Samples[S]:
+    """Measures all; `announce` hears of each sample before it is taken. `loops` tells what is compared.
 
     A loop that fails at a workload is not tried there again. With `stop_at_failure` the first
     MeasurementError is raised instead.
     """
-    samples = Samples()
+    samples: Samples[S] = Samples()
     shuffler = random.Random(SEED)
     for number in range(1, rounds + 1):
         for workload in workloads:
-            for loop in shuffler.sample(loops, len(loops)):
+            compared = loops(workload)
+            for loop in shuffler.sample(compared, len(compared)):
                 announce(f"round {number}/{rounds}  {workload.name}  {loop.label}")
                 if (workload.name, loop.label) in samples.failures:
                     continue
@@ -63,6 +82,8 @@ def run_rounds(
                     if stop_at_failure:
                         raise
                     samples.failures[workload.name, loop.label] = str(error)
+                    if isinstance(error, NotHereError):
+                        samples.unavailable.add((workload.name, loop.label))
                     continue
                 samples.taken.setdefault(workload.name, {}).setdefault(loop.label, []).append(sample)
     return samples

@@ -1,7 +1,8 @@
-"""``python -m bench.run`` (``make run``): real servers on each event loop in turn, in about a minute.
+"""``python -m bench.run`` (``make run``): real servers on each event loop in turn, in less than two minutes.
 
 An unmodified aiohttp application, an unmodified ASGI application under uvicorn, and a TCP echo server.
-Prints a table, writes a picture, and ends with the line that says what ringloop gained or lost.
+Then a static file server and some work on files, each by blocking code, threads, aiofiles and ringloop.
+Prints tables, writes pictures, and ends with the line that says what ringloop gained or lost.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from rich.table import Table
@@ -17,17 +19,21 @@ from rich.table import Table
 from bench import pictures
 from bench.children import MeasurementError
 from bench.compare import describe_run
+from bench.files import compare as files_compare
+from bench.files import table as files_table
 from bench.generator import build_generator
 from bench.loops import LoopName, LoopNameError, parse_loops
 from bench.machine import BUILD, Disturbance, choose_cores
-from bench.measure import Pace, measure
+from bench.measure import Pace, Sample, measure
 from bench.progress import Steps, wide_console
 from bench.rounds import Samples, run_rounds
 from bench.summary import choose_baseline, median_of, ratio_of
 from bench.workloads import Workload, select_workloads
 
 APPLICATIONS = {"aiohttp": "aiohttp", "uvicorn": "uvicorn (ASGI)", "echo-1k-100": "TCP echo, 1 KiB"}
-WARMUP_S = 0.8
+WARMUP_S = 0.6
+FILES = ("file-open", "file-seek", "file-stat", "file-write-100", "static-4k")
+FILES_SECONDS = 0.4
 LEVEL = 0.01  # ratios within 1 % of 1 are called level
 
 # Row of the picture: what it shows, its sample's figure, what to multiply that by.
@@ -43,7 +49,7 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.run", description=__doc__.split("\n\n")[0])
     parser.add_argument("--loops", default="asyncio,uvloop,ringloop", help="comma-separated")
     parser.add_argument("--rounds", type=int, default=2, help="interleaved rounds")
-    parser.add_argument("--seconds", type=float, default=2.4, help="measured per sample")
+    parser.add_argument("--seconds", type=float, default=1.8, help="measured per sample")
     parser.add_argument("--output", type=Path, default=BUILD / "run.png", help="the picture")
     parsed = parser.parse_args(arguments)
     if parsed.rounds < 1 or parsed.seconds <= 0:
@@ -55,7 +61,9 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     return parsed
 
 
-def results_table(workloads: Sequence[Workload], loops: Sequence[LoopName], samples: Samples) -> Table:
+def results_table(
+    workloads: Sequence[Workload], loops: Sequence[LoopName], samples: Samples[Sample]
+) -> Table:
     """A block of lines for each application, a line for each loop."""
     baseline = choose_baseline(loops)
     table = Table(title="100 connections, one request in flight on each; medians over rounds")
@@ -80,7 +88,9 @@ def results_table(workloads: Sequence[Workload], loops: Sequence[LoopName], samp
     return table
 
 
-def draw(path: Path, workloads: Sequence[Workload], loops: Sequence[LoopName], samples: Samples) -> None:
+def draw(
+    path: Path, workloads: Sequence[Workload], loops: Sequence[LoopName], samples: Samples[Sample]
+) -> None:
     """The picture of the table."""
     values = {
         (row, APPLICATIONS[workload.name]): {
@@ -95,7 +105,7 @@ def draw(path: Path, workloads: Sequence[Workload], loops: Sequence[LoopName], s
     pictures.draw_panels(path, title, columns, list(ROWS), values, [loop.label for loop in loops])
 
 
-def verdict(workloads: Sequence[Workload], loops: Sequence[LoopName], samples: Samples) -> str:
+def verdict(workloads: Sequence[Workload], loops: Sequence[LoopName], samples: Samples[Sample]) -> str:
     """What ringloop, or else the last loop, gained over the baseline and where it lost, in words."""
     baseline = choose_baseline(loops)
     others = [loop for loop in loops if loop != baseline]
@@ -134,14 +144,14 @@ def main(arguments: list[str] | None = None) -> int:
     pace = Pace(WARMUP_S, parsed.seconds, parsed.seconds)
     try:
         build_generator()
-        describe_run(console, loops, cores)
+        facts = describe_run(console, loops, cores)
         if cores.client is not None:
             os.sched_setaffinity(0, {cores.client})  # what this process does must not disturb the servers
         disturbance = Disturbance(cores)
         with Steps(console, len(workloads) * len(loops) * parsed.rounds) as steps:
             samples = run_rounds(
                 workloads,
-                loops,
+                lambda workload: loops,
                 parsed.rounds,
                 lambda workload, loop: measure(workload, loop, cores, pace),
                 steps.begin,
@@ -155,8 +165,20 @@ def main(arguments: list[str] | None = None) -> int:
         console.print(f"warning: {warning}", style="yellow", highlight=False)
     draw(parsed.output, workloads, loops, samples)
     console.print(f"picture: {parsed.output}", highlight=False, soft_wrap=True)
+    fine = files_compare.compare(
+        console,
+        [replace(work, bars=()) for work in files_table.select_workloads(FILES)],
+        loops,
+        cores,
+        rounds=1,
+        seconds=FILES_SECONDS,
+        tree_files=0,
+        facts=facts,
+        output=parsed.output.parent,
+        name="run-files",
+    )
     console.print(verdict(workloads, loops, samples), style="bold", highlight=False, soft_wrap=True)
-    return 0
+    return 0 if fine else 1
 
 
 if __name__ == "__main__":

@@ -64,7 +64,12 @@ def choose_baseline(loops: Sequence[LoopName]) -> LoopName:
 
 
 def _line_of(
-    line: Line, samples: Samples, workload: str, key: str, loops: Sequence[LoopName], bar: float | None
+    line: Line,
+    samples: Samples[Sample],
+    workload: str,
+    key: str,
+    loops: Sequence[LoopName],
+    bar: float | None,
 ) -> Line:
     baseline = choose_baseline(loops)
     baseline_samples = samples.of(workload, baseline.label)
@@ -82,7 +87,10 @@ def _line_of(
 
 
 def summarize(
-    workloads: Sequence[Workload], loops: Sequence[LoopName], samples: Samples, idle: Mapping[str, IdleCosts]
+    workloads: Sequence[Workload],
+    loops: Sequence[LoopName],
+    samples: Samples[Sample],
+    idle: Mapping[str, IdleCosts],
 ) -> list[Line]:
     """The lines of the comparison, in the order of the table of workloads."""
     lines = []

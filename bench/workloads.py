@@ -21,6 +21,7 @@ class Load:
     connections: int
     mode: str = "echo"
     request_bytes: int = KIB
+    path: str = "/"
 
 
 @dataclass(frozen=True)

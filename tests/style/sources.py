@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-FOLDERS = ("ringloop", "tests", "bench", "tools", "docs", ".ci")
+FOLDERS = ("ringloop", "tests", "bench", "examples", "tools", "docs", ".ci")
 
 # A definition's first line; what is between its brackets may go on for several.
 _CYTHON_FUNCTION = re.compile(

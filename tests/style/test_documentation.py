@@ -72,7 +72,7 @@ def test_files_named_in_documents_exist() -> None:
     unknown = [
         f"{name_of(document)}: {path}"
         for document, path in code_in_documents(
-            r"(?<![\w./-])((?:ringloop|tests|bench|tools|docs)/[\w./-]*\w)"
+            r"(?<![\w./-])((?:ringloop|tests|bench|examples|tools|docs)/[\w./-]*\w)"
         )
         if not ROOT.joinpath(path).exists()
     ]

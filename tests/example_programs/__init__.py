@@ -1,0 +1,1 @@
+"""The programs in examples/, as people run them; `examples` itself is the name of those."""
