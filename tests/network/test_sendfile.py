@@ -1,0 +1,306 @@
+"""sendfile and sock_sendfile: what arrives, what they return, and where the file stands afterwards."""
+
+import asyncio
+import io
+import os
+import socket
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from network.peers import Background, receive_all, receive_exactly, tcp_pair, unix_pair
+from network.recorders import Recorder, drive
+from network.sendfile_ways import BYTES, DIRECT_WAYS, WAYS, by_socket, by_tls, by_transport
+from support.compare import normalised
+from support.marks import ringloop_only
+
+MIB = 1024 * 1024
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file with BYTES in it."""
+    path = tmp_path_factory.mktemp("sendfile") / "file"
+    path.write_bytes(BYTES)
+    return path
+
+
+class Halves(io.BufferedReader):
+    """Reads fewer bytes than it is asked for."""
+
+    def readinto(self, buffer: Any) -> int:
+        return super().readinto(memoryview(buffer)[: max(1, len(buffer) // 2)])
+
+
+def partly_read(path: Path) -> Any:
+    file = path.open("rb")
+    file.read(7)
+    return file
+
+
+def temporary(path: Path) -> Any:
+    file = tempfile.NamedTemporaryFile()  # noqa: SIM115
+    file.write(path.read_bytes())
+    file.seek(0)
+    return file
+
+
+KINDS: dict[str, Callable[[Path], Any]] = {
+    "buffered": lambda path: path.open("rb"),
+    "unbuffered": lambda path: path.open("rb", buffering=0),
+    "partly-read": partly_read,
+    "update": lambda path: path.open("r+b"),
+    "bytes-io": lambda path: io.BytesIO(path.read_bytes()),
+    "temporary": temporary,
+    "own-class": lambda path: Halves(io.FileIO(path)),
+}
+PARTS: list[tuple[Any, ...]] = [
+    (),
+    (0, 1),
+    (0, 300_000),
+    (5,),
+    (5, 10),
+    (4097, 1_100_000),
+    (len(BYTES) - 1, 5),
+    (len(BYTES),),
+    (len(BYTES) + 5, 10),
+    (0, len(BYTES) + 1),
+]
+WRONG: list[tuple[Any, ...]] = [(-1,), ("0",), (0, 0), (0, -1), (0, "1"), (0.0,), (None,)]
+
+
+def sending(way: Any, open_file: Callable[[], Any], *arguments: Any, **keywords: Any) -> Any:
+    """A scenario: the result or error, the bytes that arrived, and where the file stands."""
+
+    async def main() -> Any:
+        result: Any
+        async with way() as line:
+            with open_file() as file:
+                receiving = Background(receive_all, line.peer)
+                try:
+                    result = await line.send(file, *arguments, **keywords)
+                except Exception as error:
+                    # What the messages say of the objects is theirs.
+                    result = type(error).__name__, normalised(str(error)).partition("<")[0]
+                position = file.tell()
+                line.end()
+                return result, await asyncio.to_thread(receiving.finish), position
+
+    return lambda loop_factory: drive(loop_factory, main)
+
+
+@pytest.mark.parametrize("part", PARTS, ids=str)
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("kind", ["buffered", "unbuffered"])
+def test_the_part_asked_for_arrives(same_as_asyncio: Any, path: Path, kind: str, way: Any, part: Any) -> None:
+    result, received, position = same_as_asyncio(sending(way, lambda: KINDS[kind](path), *part))
+    offset, count = (*part, None)[:2] if part else (0, None)
+    assert received == (BYTES[offset:] if count is None else BYTES[offset : offset + count])
+    assert result == len(received)
+    assert not received or position == offset + result
+
+
+@pytest.mark.parametrize("part", [(), (0, 10), (5,), (5, 1_000_000)], ids=str)
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("kind", list(KINDS)[2:])
+def test_all_kinds_of_files(same_as_asyncio: Any, path: Path, kind: str, way: Any, part: Any) -> None:
+    same_as_asyncio(sending(way, lambda: KINDS[kind](path), *part))
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_without_fallback(same_as_asyncio: Any, path: Path, kind: str, way: Any) -> None:
+    result, *_ = same_as_asyncio(sending(way, lambda: KINDS[kind](path), 3, 100, fallback=False))
+    if way is by_tls:
+        assert result[0] == "RuntimeError"
+    elif kind == "bytes-io":
+        assert result[0] == "SendfileNotAvailableError"
+    else:
+        assert result == 100
+
+
+@pytest.mark.parametrize("arguments", WRONG, ids=repr)
+@pytest.mark.parametrize("way", DIRECT_WAYS)
+def test_arguments_are_checked(same_as_asyncio: Any, path: Path, way: Any, arguments: Any) -> None:
+    result, received, position = same_as_asyncio(sending(way, lambda: path.open("rb"), *arguments))
+    assert result[0] in ("TypeError", "ValueError")
+    assert (received, position) == (b"", 0)
+
+
+@pytest.mark.parametrize("way", DIRECT_WAYS)
+def test_a_text_file_is_refused(same_as_asyncio: Any, path: Path, way: Any) -> None:
+    same_as_asyncio(sending(way, lambda: path.open(encoding="latin-1")))
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_an_empty_file(same_as_asyncio: Any, tmp_path: Path, way: Any) -> None:
+    empty = tmp_path / "empty"
+    empty.touch()
+    for arguments in ((), (0, 10), (10,)):
+        result, received, _ = same_as_asyncio(sending(way, lambda: empty.open("rb"), *arguments))
+        assert (result, received) == (0, b"")
+
+
+@pytest.mark.parametrize("way", DIRECT_WAYS)
+def test_a_file_that_sendfile_refuses_is_read(same_as_asyncio: Any, way: Any) -> None:
+    def pipe() -> Any:
+        reading, writing = os.pipe()
+        os.write(writing, b"through a pipe")
+        os.close(writing)
+        return FromPipe(reading, "rb")
+
+    result, received, _ = same_as_asyncio(sending(way, pipe, 0, 100))
+    assert (result, received) == (14, b"through a pipe")
+
+
+class FromPipe(io.FileIO):
+    """Without a position, and so without `seek` for those who look for one."""
+
+    seek = property()  # type: ignore[assignment]
+
+    def tell(self) -> int:
+        return -1
+
+
+async def test_sockets_that_will_not_do() -> None:
+    loop = asyncio.get_running_loop()
+    with socket.socket(type=socket.SOCK_DGRAM) as sock, open(os.devnull, "rb") as file:
+        sock.setblocking(False)
+        with pytest.raises(ValueError, match="only SOCK_STREAM type sockets are supported"):
+            await loop.sock_sendfile(sock, file)
+        loop.set_debug(True)
+        sock.setblocking(True)
+        with pytest.raises(ValueError, match="the socket must be non-blocking"):
+            await loop.sock_sendfile(sock, file)
+
+
+async def test_transports_that_will_not_do() -> None:
+    loop = asyncio.get_running_loop()
+    reading, writing = os.pipe()
+    with open(reading, "rb") as reader, open(writing, "wb") as writer, open(os.devnull, "rb") as file:
+        transport, protocol = await loop.connect_write_pipe(lambda: Recorder(), writer)
+        with pytest.raises(RuntimeError, match="sendfile is not supported for transport"):
+            await loop.sendfile(transport, file)
+        transport.close()
+        with pytest.raises(RuntimeError, match="Transport is closing"):
+            await loop.sendfile(transport, file)
+        await protocol.until("connection_lost")
+        assert reader.read() == b""
+
+
+async def test_a_socket_of_a_transport_is_refused(path: Path) -> None:
+    loop = asyncio.get_running_loop()
+    async with by_transport() as line:
+        sock = line.transport.get_extra_info("socket")
+        with path.open("rb") as file, pytest.raises(RuntimeError, match="is used by transport"):
+            await loop.sock_sendfile(sock, file)
+
+
+@pytest.mark.parametrize("way", DIRECT_WAYS)
+@pytest.mark.parametrize("make_pair", [tcp_pair, unix_pair])
+async def test_several_files_one_after_the_other(path: Path, way: Any, make_pair: Any) -> None:
+    async with way(make_pair) as line:
+        receiving = Background(receive_all, line.peer)
+        with path.open("rb") as file:
+            for _ in range(5):
+                assert await line.send(file) == len(BYTES)
+        line.end()
+        assert await asyncio.to_thread(receiving.finish) == BYTES * 5
+
+
+async def test_many_at_once_from_one_file(path: Path) -> None:
+    async def send_one(file: Any) -> bytes:
+        async with by_transport() as line:
+            receiving = Background(receive_exactly, line.peer, len(BYTES))
+            assert await line.send(file) == len(BYTES)
+            received: bytes = await asyncio.to_thread(receiving.finish)
+            return received
+
+    with path.open("rb") as file:
+        assert await asyncio.gather(*(send_one(file) for _ in range(8))) == [BYTES] * 8
+
+
+@ringloop_only
+async def test_what_is_in_memory_needs_no_worker_and_what_is_not_does(path: Path) -> None:
+    loop: Any = asyncio.get_running_loop()
+
+    async def send(file: Any) -> int:
+        before = loop._counters()["works_completed"]
+        assert await line.send(file) == len(BYTES)
+        after: int = loop._counters()["works_completed"]
+        return after - before
+
+    async with by_socket() as line:
+        with path.open("rb") as file:
+            receiving = Background(receive_exactly, line.peer, 3 * len(BYTES))
+            file.read()
+            await send(file)  # and the loop learns of the mounts
+            assert await send(file) == 0
+            os.fsync(file.fileno())
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+            assert await send(file) > 0
+            assert await asyncio.to_thread(receiving.finish) == BYTES * 3
+
+
+@ringloop_only
+async def test_others_get_their_turn(tmp_path: Path) -> None:
+    """Whoever is ready in every pass runs once for a few MiB at the least."""
+    loop = asyncio.get_running_loop()
+    path = tmp_path / "file"
+    path.write_bytes(bytes(64 * MIB))
+    passes = 0
+
+    async def count() -> None:
+        nonlocal passes
+        while True:
+            passes += 1
+            await asyncio.sleep(0)
+
+    async with by_socket(unix_pair) as line:
+        receiving = Background(receive_exactly, line.peer, 64 * MIB)
+        counting = loop.create_task(count())
+        with path.open("rb") as file:
+            assert await line.send(file) == 64 * MIB
+        counting.cancel()
+        assert len(await asyncio.to_thread(receiving.finish)) == 64 * MIB
+    assert passes >= 16
+
+
+@ringloop_only
+async def test_a_socket_that_blocks_does_not_block_the_loop(path: Path) -> None:
+    loop = asyncio.get_running_loop()
+    loop.set_debug(False)
+    ours, peer = unix_pair()
+    ours.setblocking(True)
+    with ours, peer, path.open("rb") as file:
+        sending = loop.create_task(loop.sock_sendfile(ours, file))
+        await asyncio.sleep(0)
+        assert await asyncio.to_thread(receive_exactly, peer, len(BYTES)) == BYTES
+        assert await sending == len(BYTES)
+
+
+@ringloop_only
+async def test_three_gib(tmp_path: Path) -> None:
+    """Holes but for the last bytes; the peer drops what it receives, in the kernel."""
+    size = 3 * 1024 * MIB
+    path = tmp_path / "large"
+    with path.open("wb") as file:
+        file.truncate(size)
+        file.seek(size - 4)
+        file.write(b"last")
+
+    def drop_all(peer: socket.socket) -> tuple[int, bytes]:
+        count = 0
+        while count < size - 4:
+            count += len(peer.recv(min(MIB, size - 4 - count), socket.MSG_TRUNC))
+        return count, receive_exactly(peer, 4)
+
+    async with by_socket(tcp_pair) as line:
+        receiving = Background(drop_all, line.peer)
+        with path.open("rb") as file:
+            assert await line.send(file) == size
+            assert file.tell() == size
+        assert await asyncio.to_thread(receiving.finish) == (size - 4, b"last")
