@@ -21,6 +21,8 @@ from libc.errno cimport EAGAIN, EINTR
 from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport memset
 
+from ringloop._buffered cimport BufferedFile
+from ringloop._files cimport File
 from ringloop._ops cimport (
     CALL_OVER, RL_WOULD_BLOCK, Call, rl_resident_forget, rl_resident_identify, rl_resident_sendfile,
     rl_statx,
@@ -40,7 +42,7 @@ cdef extern from "<poll.h>" nogil:
     enum: POLLOUT
 
 cdef extern from "<stdio.h>" nogil:
-    enum: SEEK_SET
+    enum: SEEK_CUR, SEEK_SET
 
 cdef extern from "<sys/syscall.h>" nogil:
     enum: SYS_sendfile
@@ -208,6 +210,12 @@ cdef class FileSending:
             self.future.set_exception(exc)
 
 
+def file_below(file):
+    """Of a file of `ringloop.aiofiles` the one it lies upon; any other as it is."""
+    below = getattr(file, "_file", None)
+    return below if isinstance(below, File) else file
+
+
 class FileSendings:
     """The loop's methods by which asyncio's `sendfile` and `sock_sendfile` send what sendfile(2) can."""
 
@@ -259,6 +267,10 @@ cdef FileSending begin_sending(Sockets loop, object sock, object file, object of
         raise NotAvailable("not a regular file") from None
     if not count and not size:
         return None
+    below = file_below(file)
+    if isinstance(below, BufferedFile):
+        # What it has read ahead would count as still to come, wherever the file stands afterwards.
+        (<BufferedFile> below).seek_now(0, SEEK_CUR)
     if isinstance(sock, TransportSocket):
         sock = sock._sock
     loop.refuse_owned(sock.fileno(), sock.fileno())

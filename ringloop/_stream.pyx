@@ -5,7 +5,6 @@ leave the connection open as long as the kernel holds a request on it, and its n
 Callbacks, their order, errors and texts are asyncio's.
 """
 
-import asyncio
 import os
 import socket
 import sys
@@ -514,11 +513,10 @@ cdef class StreamTransport(Endpoint):
     # --- a file is sent past the queue: see _sendfile.pyx
 
     def _make_empty_waiter(self):
-        """A future that is done when nothing is queued. Until `_reset_empty_waiter` nothing can be written."""
+        """A future that is done when nothing is queued. Until `_reset_empty_waiter` nobody can write."""
         if self.empty_waiter is not None:
             raise RuntimeError("Empty waiter is already set")
-        if self.send.held:
-            self.send.let_go()
+        self.send.let_go()
         waiter = self.empty_waiter = self.loop.create_future()
         if not self.send.queue:
             waiter.set_result(None)

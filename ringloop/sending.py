@@ -16,7 +16,10 @@ from asyncio import base_events
 from typing import Any
 
 import ringloop.os
-from ringloop._sendfile import FileSendings
+from ringloop._buffered import BufferedFile
+from ringloop._files import File
+from ringloop._raw import RawFile
+from ringloop._sendfile import FileSendings, file_below
 
 # Read at once. More than asyncio's 16 KiB over a transport: a call has its price, and a TLS record 16 KiB.
 BLOCK_BYTES = 64 * 1024
@@ -51,24 +54,37 @@ class _Reader:
         return block
 
 
-def _reader(file: Any, offset: int, count: int | None, block_bytes: int) -> _Reader | None:
+async def _reader(file: Any, offset: int, count: int | None, block_bytes: int) -> _Reader | None:
     """A reader that gives what `file.readinto` would; None if only the file itself can tell what that is.
 
-    Exact types: a subclass, or an object around a file, may read in its own way.
+    Exact types of `io`: a subclass, or an object around a file, may read in its own way.
     """
-    if type(file) is not io.BufferedReader and type(file) is not io.FileIO:
+    if not isinstance(offset, int) or offset < 0:
         return None
-    raw = file.raw if type(file) is io.BufferedReader else file
-    if type(raw) is not io.FileIO or not raw.readable() or not isinstance(offset, int) or offset < 0:
+    if count is not None and (not isinstance(count, int) or count <= 0):
         return None
-    if count is not None and (not isinstance(count, int) or count < 0):
+    if not isinstance(file, (BufferedFile, RawFile)):
+        raw = file.raw if type(file) is io.BufferedReader else file
+        if type(raw) is not io.FileIO:
+            return None
+    if not file.readable():
         return None
-    fd = raw.fileno()
+    fd = file.fileno()
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         return None
-    if offset:
-        file.seek(offset)
-    return _Reader(fd, offset or file.tell(), count or None, block_bytes)
+    if isinstance(file, File):
+        await file.flush()
+        position = await (file.seek(offset) if offset else file.tell())
+    else:
+        position = file.seek(offset) if offset else file.tell()
+    return _Reader(fd, position, count, block_bytes)
+
+
+async def _leave(file: Any, position: int) -> None:
+    """Lets the file stand behind what was sent."""
+    sought = file.seek(position)
+    if isinstance(file, File):
+        await sought
 
 
 class Sending(FileSendings, asyncio.BaseEventLoop):
@@ -77,7 +93,8 @@ class Sending(FileSendings, asyncio.BaseEventLoop):
     async def _sock_sendfile_fallback(
         self, sock: socket.socket, file: Any, offset: int, count: int | None
     ) -> int:
-        reader = _reader(file, offset, count, SOCKET_BLOCK_BYTES)
+        file = file_below(file)
+        reader = await _reader(file, offset, count, SOCKET_BLOCK_BYTES)
         if reader is None:
             inherited: Any = super()
             return int(await inherited._sock_sendfile_fallback(sock, file, offset, count))
@@ -89,10 +106,11 @@ class Sending(FileSendings, asyncio.BaseEventLoop):
             return sent_bytes
         finally:
             if sent_bytes:
-                file.seek(offset + sent_bytes)
+                await _leave(file, offset + sent_bytes)
 
     async def _sendfile_fallback(self, transp: Any, file: Any, offset: int, count: int | None) -> int:
-        reader = _reader(file, offset, count, BLOCK_BYTES)
+        file = file_below(file)
+        reader = await _reader(file, offset, count, BLOCK_BYTES)
         if reader is None:
             inherited: Any = super()
             return int(await inherited._sendfile_fallback(transp, file, offset, count))
@@ -106,5 +124,5 @@ class Sending(FileSendings, asyncio.BaseEventLoop):
             return sent_bytes
         finally:
             if sent_bytes:
-                file.seek(offset + sent_bytes)
+                await _leave(file, offset + sent_bytes)
             await protocol.restore()

@@ -483,7 +483,8 @@ TEST(what_is_not_in_memory_is_not_sent)
     CHECK_EQUAL(cached_pages(fd), 0);
     warm(path);
     cool(path, FOUR_MIB / 2, PAGE);
-    CHECK_EQUAL(rl_resident_sendfile(sockets[0], fd, &file, 1 << 20, FOUR_MIB / 2 - 2 * PAGE), RL_WOULD_BLOCK);
+    int64_t shortly_before = FOUR_MIB / 2 - 2 * PAGE;
+    CHECK_EQUAL(rl_resident_sendfile(sockets[0], fd, &file, 1 << 20, shortly_before), RL_WOULD_BLOCK);
     CHECK_EQUAL(recv(sockets[1], buffer, 1, 0), -1);
     CHECK_EQUAL(rl_resident_sendfile(sockets[0], fd, &file, PAGE, 0), PAGE);
     close(sockets[0]);

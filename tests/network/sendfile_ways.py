@@ -21,6 +21,7 @@ class Line(NamedTuple):
     end: Callable[[], object]
     peer: socket.socket
     transport: Any = None
+    sock: Any = None  # ours, if it is no transport's
 
 
 @contextlib.asynccontextmanager
@@ -34,6 +35,7 @@ async def by_socket(make_pair: Any = unix_pair) -> AsyncIterator[Line]:
             lambda *args, **keywords: loop.sock_sendfile(ours, *args, **keywords),
             lambda: ours.shutdown(socket.SHUT_WR),
             peer,
+            sock=ours,
         )
 
 

@@ -1,23 +1,28 @@
 """sendfile and sock_sendfile: what arrives, what they return, and where the file stands afterwards."""
 
 import asyncio
+import contextlib
 import io
 import os
 import socket
 import tempfile
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import ringloop
+import ringloop.aiofiles
 from network.peers import Background, receive_all, receive_exactly, tcp_pair, unix_pair
 from network.recorders import Recorder, drive
 from network.sendfile_ways import BYTES, DIRECT_WAYS, WAYS, by_socket, by_tls, by_transport
 from support.compare import normalised
-from support.marks import ringloop_only
+from support.waiting import until_asleep
 
 MIB = 1024 * 1024
+ONLY_HERE = pytest.mark.beyond_asyncio("it has no workers and no turns")
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +75,7 @@ PARTS: list[tuple[Any, ...]] = [
     (0, len(BYTES) + 1),
 ]
 WRONG: list[tuple[Any, ...]] = [(-1,), ("0",), (0, 0), (0, -1), (0, "1"), (0.0,), (None,)]
+TOO_LARGE: list[tuple[Any, ...]] = [(2**63,), (0, 2**64), (2**63 - 1, 10)]
 
 
 def sending(way: Any, open_file: Callable[[], Any], *arguments: Any, **keywords: Any) -> Any:
@@ -128,6 +134,19 @@ def test_arguments_are_checked(same_as_asyncio: Any, path: Path, way: Any, argum
     result, received, position = same_as_asyncio(sending(way, lambda: path.open("rb"), *arguments))
     assert result[0] in ("TypeError", "ValueError")
     assert (received, position) == (b"", 0)
+
+
+@pytest.mark.parametrize("arguments", TOO_LARGE, ids=repr)
+@pytest.mark.parametrize("way", DIRECT_WAYS)
+def test_numbers_that_are_too_large(same_as_asyncio: Any, path: Path, way: Any, arguments: Any) -> None:
+    """The message is that of whoever converts them."""
+
+    def scenario(loop_factory: Any) -> Any:
+        result, *others = sending(way, lambda: path.open("rb"), *arguments)(loop_factory)
+        return result[0], *others
+
+    error, received, position = same_as_asyncio(scenario)
+    assert (error, received, position) == ("OverflowError", b"", 0) or arguments[0] == 2**63 - 1
 
 
 @pytest.mark.parametrize("way", DIRECT_WAYS)
@@ -223,7 +242,7 @@ async def test_many_at_once_from_one_file(path: Path) -> None:
         assert await asyncio.gather(*(send_one(file) for _ in range(8))) == [BYTES] * 8
 
 
-@ringloop_only
+@ONLY_HERE
 async def test_what_is_in_memory_needs_no_worker_and_what_is_not_does(path: Path) -> None:
     loop: Any = asyncio.get_running_loop()
 
@@ -245,31 +264,32 @@ async def test_what_is_in_memory_needs_no_worker_and_what_is_not_does(path: Path
             assert await asyncio.to_thread(receiving.finish) == BYTES * 3
 
 
-@ringloop_only
-async def test_others_get_their_turn(tmp_path: Path) -> None:
-    """Whoever is ready in every pass runs once for a few MiB at the least."""
+@ONLY_HERE
+async def test_others_get_their_turn(path: Path) -> None:
+    """What is ready in every pass runs once for a few MiB, however many files are sent."""
     loop = asyncio.get_running_loop()
-    path = tmp_path / "file"
-    path.write_bytes(bytes(64 * MIB))
     passes = 0
 
-    async def count() -> None:
-        nonlocal passes
-        while True:
-            passes += 1
-            await asyncio.sleep(0)
+    def count() -> None:
+        nonlocal passes, handle
+        passes += 1
+        handle = loop.call_soon(count)
 
-    async with by_socket(unix_pair) as line:
-        receiving = Background(receive_exactly, line.peer, 64 * MIB)
-        counting = loop.create_task(count())
-        with path.open("rb") as file:
-            assert await line.send(file) == 64 * MIB
-        counting.cancel()
-        assert len(await asyncio.to_thread(receiving.finish)) == 64 * MIB
-    assert passes >= 16
+    async with contextlib.AsyncExitStack() as stack:
+        lines = [await stack.enter_async_context(by_socket()) for _ in range(128)]
+        files = [stack.enter_context(path.open("rb")) for _ in lines]
+        await lines[0].send(files[0], 0, 1)  # the loop learns of the mounts
+        await until_asleep()
+        handle = loop.call_soon(count)
+        sent = await asyncio.gather(
+            *(line.send(file, 0, 65536) for line, file in zip(lines, files, strict=True))
+        )
+        handle.cancel()
+        assert sent == [65536] * len(lines)
+    assert passes >= 4  # two turns each, of 64 in a pass
 
 
-@ringloop_only
+@pytest.mark.beyond_asyncio("it blocks")
 async def test_a_socket_that_blocks_does_not_block_the_loop(path: Path) -> None:
     loop = asyncio.get_running_loop()
     loop.set_debug(False)
@@ -282,25 +302,90 @@ async def test_a_socket_that_blocks_does_not_block_the_loop(path: Path) -> None:
         assert await sending == len(BYTES)
 
 
-@ringloop_only
-async def test_three_gib(tmp_path: Path) -> None:
-    """Holes but for the last bytes; the peer drops what it receives, in the kernel."""
-    size = 3 * 1024 * MIB
+@pytest.mark.parametrize("way", WAYS)
+async def test_beyond_four_gib(tmp_path: Path, way: Any) -> None:
+    """A hole up to where it is sent from."""
+    begin = 4 * 1024 * MIB - 100
     path = tmp_path / "large"
     with path.open("wb") as file:
-        file.truncate(size)
-        file.seek(size - 4)
-        file.write(b"last")
-
-    def drop_all(peer: socket.socket) -> tuple[int, bytes]:
-        count = 0
-        while count < size - 4:
-            count += len(peer.recv(min(MIB, size - 4 - count), socket.MSG_TRUNC))
-        return count, receive_exactly(peer, 4)
-
-    async with by_socket(tcp_pair) as line:
-        receiving = Background(drop_all, line.peer)
+        file.seek(begin)
+        file.write(BYTES)
+    async with way() as line:
+        receiving = Background(receive_exactly, line.peer, len(BYTES))
         with path.open("rb") as file:
-            assert await line.send(file) == size
-            assert file.tell() == size
-        assert await asyncio.to_thread(receiving.finish) == (size - 4, b"last")
+            assert await line.send(file, begin) == len(BYTES)
+            assert file.tell() == begin + len(BYTES)
+        assert await asyncio.to_thread(receiving.finish) == BYTES
+
+
+@pytest.mark.parametrize("way", DIRECT_WAYS)
+async def test_a_hole(tmp_path: Path, way: Any) -> None:
+    path = tmp_path / "hole"
+    path.touch()
+    os.truncate(path, 5 * MIB + 1)
+    async with way() as line:
+        receiving = Background(receive_all, line.peer)
+        with path.open("rb") as file:
+            assert await line.send(file) == 5 * MIB + 1
+        line.end()
+        assert await asyncio.to_thread(receiving.finish) == bytes(5 * MIB + 1)
+
+
+OPENED_BY_RINGLOOP: dict[str, Callable[[Path], Any]] = {
+    "buffered": lambda path: ringloop.open(path, "rb"),
+    "unbuffered": lambda path: ringloop.open(path, "rb", buffering=0),
+    "update": lambda path: ringloop.open(path, "r+b"),
+    "path": lambda path: ringloop.Path(path).open("rb"),
+    "aiofiles": lambda path: ringloop.aiofiles.open(path, "rb"),
+}
+
+
+READ_AHEAD = pytest.mark.beyond_asyncio("what was read ahead counts in tell()")
+NO_COROUTINES = pytest.mark.beyond_asyncio("it calls readinto(), which is a coroutine function here")
+
+
+@pytest.mark.parametrize(
+    ("way", "read_bytes"),
+    [
+        *((way, 0) for way in DIRECT_WAYS),
+        *(pytest.param(way, 7, marks=READ_AHEAD) for way in DIRECT_WAYS),
+        *(pytest.param(by_tls, count, marks=NO_COROUTINES) for count in (0, 7)),
+    ],
+)
+@pytest.mark.parametrize("kind", OPENED_BY_RINGLOOP)
+async def test_files_of_ringloop(path: Path, kind: str, way: Any, read_bytes: int) -> None:
+    async with OPENED_BY_RINGLOOP[kind](path) as file:
+        for arguments, expected in (((), BYTES), ((5, 300_000), BYTES[5:300_005])):
+            async with way() as line:
+                receiving = Background(receive_all, line.peer)
+                assert len(await file.read(read_bytes)) == read_bytes
+                if way is by_tls and not arguments:
+                    # From where it stands, as asyncio's files.
+                    expected = expected[read_bytes:]
+                assert await line.send(file, *arguments) == len(expected)
+                line.end()
+                assert await asyncio.to_thread(receiving.finish) == expected
+                assert await file.tell() == (arguments[0] if arguments else 0) + len(expected)
+            await file.seek(0)
+
+
+@pytest.mark.parametrize("way", DIRECT_WAYS)
+async def test_a_text_file_of_ringloop_is_refused(path: Path, way: Any) -> None:
+    async with way() as line, ringloop.open(path, encoding="latin-1") as file:
+        with pytest.raises(ValueError, match="file should be opened in binary mode"):
+            await line.send(file)
+
+
+@pytest.mark.beyond_asyncio("its files are read by threads")
+async def test_over_tls_no_thread_is_started(path: Path) -> None:
+    async with by_tls() as line:
+        receiving = Background(receive_exactly, line.peer, len(BYTES))
+        await asyncio.to_thread(receiving.name.strip)
+        before = threading.enumerate()
+        with path.open("rb") as file:
+            sending = asyncio.ensure_future(line.send(file))
+            while not sending.done():
+                assert set(threading.enumerate()) <= set(before)
+                await asyncio.sleep(0)
+            assert await sending == len(BYTES)
+        assert await asyncio.to_thread(receiving.finish) == BYTES

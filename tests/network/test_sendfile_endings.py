@@ -1,6 +1,7 @@
 """sendfile that does not go to its end, and what may happen to the connection meanwhile."""
 
 import asyncio
+import contextlib
 import os
 import socket
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from network.peers import Background, close_with_reset, receive_all, receive_exactly, tcp_pair
 from network.recorders import Recorder, drive, settle
 from network.sendfile_ways import BYTES, DIRECT_WAYS, by_socket, by_tls, by_transport
-from support.marks import ringloop_only
+from support.leaks import open_fds
 
 
 @pytest.fixture(scope="module")
@@ -23,8 +24,13 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 async def stuck(line: Any, file: Any) -> "asyncio.Task[int]":
-    """A sendfile that has filled the socket, whose peer reads nothing."""
+    """A sendfile that has sent something, and waits for the peer, who reads nothing."""
+    loop = asyncio.get_running_loop()
+    arrived = loop.create_future()
     task: asyncio.Task[int] = asyncio.ensure_future(line.send(file))
+    loop.add_reader(line.peer.fileno(), lambda: arrived.done() or arrived.set_result(None))
+    await arrived
+    loop.remove_reader(line.peer.fileno())
     await settle()
     assert not task.done()
     return task
@@ -79,10 +85,9 @@ async def test_what_comes_meanwhile_is_delivered_afterwards(path: Path, way: Any
         assert recorder.received == b"hello"
 
 
-@ringloop_only
+@pytest.mark.beyond_asyncio("it leaves the position, mostly")
 @pytest.mark.parametrize("way", DIRECT_WAYS)
 async def test_cancelled_it_tells_exactly_what_was_sent(path: Path, way: Any) -> None:
-    """asyncio leaves the position, mostly: it says that it does not."""
     async with way() as line:
         with path.open("rb") as file:
             sending = await stuck(line, file)
@@ -96,7 +101,7 @@ async def test_cancelled_it_tells_exactly_what_was_sent(path: Path, way: Any) ->
         assert await asyncio.to_thread(receiving.finish) == BYTES[:position]
 
 
-@ringloop_only
+@pytest.mark.beyond_asyncio("it refuses to write for ever after")
 async def test_after_a_cancel_the_transport_works(path: Path) -> None:
     """Also if it was cancelled while what was written before had not gone."""
     recorder = Recorder()
@@ -124,10 +129,9 @@ async def test_the_peer_resets_the_connection(path: Path, way: Any) -> None:
                 await send_until_it_fails(line, file)
 
 
-@ringloop_only
+@pytest.mark.beyond_asyncio("it waits forever")
 @pytest.mark.parametrize("how", ["close", "abort"])
 async def test_the_transport_is_closed(path: Path, how: str) -> None:
-    """asyncio's waits for ever then."""
     recorder = Recorder()
     async with by_transport(protocol=recorder) as line:
         with path.open("rb") as file:
@@ -140,7 +144,7 @@ async def test_the_transport_is_closed(path: Path, how: str) -> None:
         assert await asyncio.to_thread(receive_all, line.peer) == BYTES[:position]
 
 
-@ringloop_only
+@pytest.mark.beyond_asyncio("it raises KeyError")
 async def test_a_second_one_at_the_same_time_is_refused(path: Path) -> None:
     async with by_transport() as line:
         with path.open("rb") as file, path.open("rb") as other:
@@ -151,7 +155,7 @@ async def test_a_second_one_at_the_same_time_is_refused(path: Path) -> None:
             assert await sending == len(BYTES)
 
 
-@ringloop_only
+@pytest.mark.beyond_asyncio("it waits forever")
 async def test_a_socket_closed_meanwhile_is_sent_to_until_the_end(path: Path) -> None:
     """As with all calls on sockets of the caller."""
     loop = asyncio.get_running_loop()
@@ -177,3 +181,93 @@ async def test_a_file_cut_meanwhile_ends_there(tmp_path: Path) -> None:
             line.end()
             received = await asyncio.to_thread(receiving.finish)
             assert 0 < sent == len(received) < len(BYTES)
+
+
+@pytest.mark.parametrize("way", [by_socket, by_transport, by_tls])
+def test_the_peer_goes_in_the_middle(same_as_asyncio: Any, path: Path, way: Any) -> None:
+    async def main() -> Any:
+        recorder = Recorder()
+        options = {} if way is by_socket else {"protocol": recorder}
+        async with way(**options) as line:
+            with path.open("rb") as file:
+                sending = await stuck(line, file)
+                line.peer.close()
+                with pytest.raises(ConnectionError) as raised:
+                    await sending
+                if line.transport is not None:
+                    await recorder.until("connection_lost")
+                # What a transport was told of it depends on whether it was receiving or sending.
+                assert line.transport is None or isinstance(recorder.error, ConnectionError)
+                return raised.type, recorder.names, line.transport is None or line.transport.is_closing()
+
+    same_as_asyncio(lambda loop_factory: drive(loop_factory, main))
+
+
+def test_after_write_eof(same_as_asyncio: Any, path: Path) -> None:
+    async def main() -> Any:
+        async with by_transport() as line:
+            line.transport.write_eof()
+            with path.open("rb") as file:
+                with pytest.raises(RuntimeError) as raised:
+                    await line.send(file)
+                return str(raised.value)
+
+    same_as_asyncio(lambda loop_factory: drive(loop_factory, main))
+
+
+@pytest.mark.parametrize("way", [by_transport, by_tls])
+def test_a_transport_that_is_closed_before(same_as_asyncio: Any, path: Path, way: Any) -> None:
+    async def main() -> Any:
+        recorder = Recorder()
+        refused = []
+        async with way(protocol=recorder) as line:
+            with path.open("rb") as file:
+                for end in (line.transport.close, line.transport.abort):
+                    end()
+                    with pytest.raises(RuntimeError) as raised:
+                        await line.send(file)
+                    refused.append(str(raised.value))
+                await recorder.until("connection_lost")
+                with pytest.raises(RuntimeError) as raised:
+                    await line.send(file)
+                refused.append(str(raised.value))
+        return refused
+
+    assert same_as_asyncio(lambda loop_factory: drive(loop_factory, main)) == ["Transport is closing"] * 3
+
+
+async def test_flow_control_goes_on_afterwards(path: Path) -> None:
+    """A protocol that was paused before is resumed, and is paused again."""
+    recorder = Recorder()
+    async with by_transport(protocol=recorder) as line:
+        receiving = Background(receive_exactly, line.peer, 3 * len(BYTES))
+        for count in (1, 2):
+            line.transport.write(BYTES)
+            await recorder.until(lambda count=count: recorder.names.count("resume_writing") == count)
+            if count == 1:
+                with path.open("rb") as file:
+                    assert await line.send(file) == len(BYTES)
+        assert await asyncio.to_thread(receiving.finish) == BYTES * 3
+    assert recorder.names[:5] == ["connection_made", *["pause_writing", "resume_writing"] * 2]
+
+
+@pytest.mark.beyond_asyncio("it leaves the socket to its callback")
+def test_a_loop_closed_meanwhile(loop: asyncio.AbstractEventLoop, path: Path) -> None:
+    """Its call never ends, and nothing of it stays open."""
+
+    async def begin() -> Any:
+        line = await stack.enter_async_context(by_socket())
+        task = await stuck(line, file)
+        task._log_destroy_pending = False  # type: ignore[attr-defined]
+        return line, task
+
+    before = open_fds()
+    stack = contextlib.AsyncExitStack()
+    with path.open("rb") as file:
+        line, task = loop.run_until_complete(begin())
+        loop.close()
+        assert not task.done()
+        line.sock.close()
+        line.peer.close()
+        del task
+    assert open_fds().items() <= before.items()
