@@ -7,18 +7,18 @@ The ring's SPLICE is no help: it always takes a thread, and may wait there for t
 
 Called by `ringloop.sending` and by asyncio's `sock_sendfile` and `sendfile`, which check the arguments.
 Invariant: when the call ends, in whatever way, no worker uses its fds any more, and the file's position tells
-exactly how much was sent, unless nothing was.
+exactly how much was sent (before Python 3.14: unless nothing was).
 """
 
 import asyncio
 import errno as errors
 import io
 import os
-from asyncio import trsock
+from asyncio import trsock, unix_events
 
 cimport cython
 from libc.errno cimport EAGAIN, EINTR
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport INT64_MAX, int64_t, uint64_t
 from libc.string cimport memset
 
 from ringloop._buffered cimport BufferedFile
@@ -55,6 +55,10 @@ cdef enum:
     TURN_BYTES = 64 * 1024             # sent at once for one of the pass's turns
     TO_THE_END = -1
 
+# Later Pythons (3.14, and patches of earlier ones) have a file stand at `offset` also if nothing was sent,
+# read from there where sendfile(2) does not do, and wait for a transport after each block.
+OFFSET_IS_TRUE = (
+    unix_events._UnixSelectorEventLoop._sock_sendfile_update_filepos.__code__.co_argcount == 3)
 cdef object NotAvailable = asyncio.SendfileNotAvailableError
 cdef object TransportSocket = trsock.TransportSocket
 
@@ -113,7 +117,7 @@ cdef class FileSending:
         self.sock = sock
         self.file = file
         self.position = offset
-        self.left_bytes = count if count else TO_THE_END
+        self.left_bytes = min(count, INT64_MAX) if count else TO_THE_END
 
     def __dealloc__(self):
         rl_resident_forget(&self.known)
@@ -195,8 +199,8 @@ cdef class FileSending:
 
     cdef int finish(self) except -1:
         cdef int fd
-        if self.sent_bytes:
-            # It fails only for a file that was closed meanwhile.
+        if self.sent_bytes or OFFSET_IS_TRUE:
+            # It fails only for a file that was closed meanwhile, and for one without a position.
             fd = fd_or_none(self.file)
             lseek(fd, self.position, SEEK_SET)
         return self.wait.end()

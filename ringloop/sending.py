@@ -4,7 +4,8 @@ asyncio's methods of the running Python check the arguments and choose the way. 
 by `_sendfile`; over TLS, and for what is no file in the kernel's sense, a file is read and written here.
 
 Positions, as asyncio documents and mostly does: when anything was sent, the file stands behind the last byte
-that was. By sendfile(2) a file is sent from `offset` on; here one with offset 0 is sent from where it stands.
+that was. By sendfile(2) a file is sent from `offset` on; here, before Python 3.14, one with offset 0 is sent
+from where it stands.
 """
 
 import asyncio
@@ -19,7 +20,7 @@ import ringloop.os
 from ringloop._buffered import BufferedFile
 from ringloop._files import File
 from ringloop._raw import RawFile
-from ringloop._sendfile import FileSendings, file_below
+from ringloop._sendfile import OFFSET_IS_TRUE, FileSendings, file_below
 
 # Read at once. More than asyncio's 16 KiB over a transport: a call has its price, and a TLS record 16 KiB.
 BLOCK_BYTES = 64 * 1024
@@ -74,9 +75,9 @@ async def _reader(file: Any, offset: int, count: int | None, block_bytes: int) -
         return None
     if isinstance(file, File):
         await file.flush()
-        position = await (file.seek(offset) if offset else file.tell())
+        position = await (file.seek(offset) if offset or OFFSET_IS_TRUE else file.tell())
     else:
-        position = file.seek(offset) if offset else file.tell()
+        position = file.seek(offset) if offset or OFFSET_IS_TRUE else file.tell()
     return _Reader(fd, position, count, block_bytes)
 
 
@@ -118,8 +119,11 @@ class Sending(FileSendings, asyncio.BaseEventLoop):
         protocol = _FallbackProtocol(transp)
         try:
             while block := await reader.read():
-                await protocol.drain()
+                if not OFFSET_IS_TRUE:
+                    await protocol.drain()
                 transp.write(block)
+                if OFFSET_IS_TRUE:
+                    await protocol.drain()
                 sent_bytes += len(block)
             return sent_bytes
         finally:

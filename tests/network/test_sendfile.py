@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import errno
+import inspect
 import io
 import os
 import socket
@@ -21,6 +23,7 @@ from network.sendfile_ways import BYTES, DIRECT_WAYS, WAYS, by_socket, by_tls, b
 from support.compare import normalised
 from support.waiting import until_asleep
 
+UNIX_LOOP: Any = asyncio.SelectorEventLoop
 MIB = 1024 * 1024
 ONLY_HERE = pytest.mark.beyond_asyncio("it has no workers and no turns")
 
@@ -75,7 +78,7 @@ PARTS: list[tuple[Any, ...]] = [
     (0, len(BYTES) + 1),
 ]
 WRONG: list[tuple[Any, ...]] = [(-1,), ("0",), (0, 0), (0, -1), (0, "1"), (0.0,), (None,)]
-TOO_LARGE: list[tuple[Any, ...]] = [(2**63,), (0, 2**64), (2**63 - 1, 10)]
+TOO_LARGE: list[tuple[Any, ...]] = [(2**63,), (2**63 - 1, 10)]
 
 
 def sending(way: Any, open_file: Callable[[], Any], *arguments: Any, **keywords: Any) -> Any:
@@ -149,6 +152,16 @@ def test_numbers_that_are_too_large(same_as_asyncio: Any, path: Path, way: Any, 
     assert (error, received, position) == ("OverflowError", b"", 0) or arguments[0] == 2**63 - 1
 
 
+@pytest.mark.beyond_asyncio("it asks the kernel for that many", before=(3, 13))
+@pytest.mark.parametrize("way", DIRECT_WAYS)
+async def test_a_count_beyond_all_files(path: Path, way: Any) -> None:
+    async with way() as line:
+        receiving = Background(receive_exactly, line.peer, len(BYTES))
+        with path.open("rb") as file:
+            assert await line.send(file, 0, 2**64) == len(BYTES)
+        assert await asyncio.to_thread(receiving.finish) == BYTES
+
+
 @pytest.mark.parametrize("way", DIRECT_WAYS)
 def test_a_text_file_is_refused(same_as_asyncio: Any, path: Path, way: Any) -> None:
     same_as_asyncio(sending(way, lambda: path.open(encoding="latin-1")))
@@ -163,16 +176,16 @@ def test_an_empty_file(same_as_asyncio: Any, tmp_path: Path, way: Any) -> None:
         assert (result, received) == (0, b"")
 
 
+@pytest.mark.beyond_asyncio("it moves the pipe, which is an error", since=(3, 14))
 @pytest.mark.parametrize("way", DIRECT_WAYS)
-def test_a_file_that_sendfile_refuses_is_read(same_as_asyncio: Any, way: Any) -> None:
-    def pipe() -> Any:
-        reading, writing = os.pipe()
-        os.write(writing, b"through a pipe")
-        os.close(writing)
-        return FromPipe(reading, "rb")
-
-    result, received, _ = same_as_asyncio(sending(way, pipe, 0, 100))
-    assert (result, received) == (14, b"through a pipe")
+async def test_a_file_that_sendfile_refuses_is_read(way: Any) -> None:
+    reading, writing = os.pipe()
+    os.write(writing, b"through a pipe")
+    os.close(writing)
+    async with way() as line:
+        with FromPipe(reading, "rb") as pipe:
+            assert await line.send(pipe, 0, 100) == 14
+        assert receive_exactly(line.peer, 14) == b"through a pipe"
 
 
 class FromPipe(io.FileIO):
@@ -242,6 +255,18 @@ async def test_many_at_once_from_one_file(path: Path) -> None:
         assert await asyncio.gather(*(send_one(file) for _ in range(8))) == [BYTES] * 8
 
 
+def is_in_memory(fd: int) -> bool:
+    """Whether the first byte is."""
+    try:
+        return os.preadv(fd, [bytearray(1)], 0, os.RWF_NOWAIT) == 1
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno != errno.EOPNOTSUPP:
+            raise
+        return True
+
+
 @ONLY_HERE
 async def test_what_is_in_memory_needs_no_worker_and_what_is_not_does(path: Path) -> None:
     loop: Any = asyncio.get_running_loop()
@@ -259,8 +284,11 @@ async def test_what_is_in_memory_needs_no_worker_and_what_is_not_does(path: Path
             while await send(file) > 0:  # until the loop has learnt of the mounts
                 pass
             os.fsync(file.fileno())
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-            assert await send(file) > 0
+            # A file system in memory has it all the same.
+            is_cold = not is_in_memory(file.fileno())
+            assert (await send(file) > 0) == is_cold
         line.end()
         received = await asyncio.to_thread(receiving.finish)
         assert received == BYTES * (len(received) // len(BYTES))
@@ -342,6 +370,8 @@ OPENED_BY_RINGLOOP: dict[str, Callable[[Path], Any]] = {
 }
 
 
+# Before Python 3.14 and some patches of earlier ones it takes the offset 0 for none.
+OLD_FALLBACK = len(inspect.signature(UNIX_LOOP._sock_sendfile_update_filepos).parameters) == 4
 READ_AHEAD = pytest.mark.beyond_asyncio("what was read ahead counts in tell()")
 NO_COROUTINES = pytest.mark.beyond_asyncio("it calls readinto(), which is a coroutine function here")
 
@@ -361,7 +391,7 @@ async def test_files_of_ringloop(path: Path, kind: str, way: Any, read_bytes: in
             async with way() as line:
                 receiving = Background(receive_all, line.peer)
                 assert len(await file.read(read_bytes)) == read_bytes
-                if way is by_tls and not arguments:
+                if way is by_tls and not arguments and OLD_FALLBACK:
                     # From where it stands, as asyncio's files.
                     expected = expected[read_bytes:]
                 assert await line.send(file, *arguments) == len(expected)
