@@ -74,6 +74,7 @@ LINKED_INTO = {
     "_descriptor": RESIDENT,
     "_opening": RESIDENT,
     "_raw": RESIDENT,
+    "_sendfile": RESIDENT,
 }
 
 NATIVE_FLAGS = [

@@ -73,6 +73,7 @@ MICRO_WORKLOADS = (
     Workload("pipe-receive", "pipe, 64 KiB from a child", 1.2),
     Workload("pipe-send", "pipe, 64 KiB to a child", 1.2),
     Workload("pipe-echo", "pipe, 1 KiB through a child", 1.2),
+    Workload("sendfile", "a file of 10 MiB from memory; uvloop: read and write", 1.0),
     Workload("spawn", "spawn /bin/true and wait for it"),
     Workload("spawn-1g", "the same with 1 GiB resident", 15.0),
 )

@@ -455,6 +455,8 @@ cdef class LoopCore(Flight):
         self.end_driver()
         await_release()
         self.drop_queues()
+        # Its fd is the loop's, and it refers to the loop: the collector would find it late.
+        self.residency = None
         if self.bell_fd >= 0:
             close(self.bell_fd)
             self.bell_fd = -1

@@ -60,6 +60,8 @@ cdef extern from "resident.h" nogil:
     int64_t rl_resident_pread(int fd, rl_resident_file *file, void *buffer, size_t length, int64_t offset)
     int64_t rl_resident_pwrite(
         int fd, rl_resident_file *file, const void *buffer, size_t length, int64_t offset)
+    int64_t rl_resident_sendfile(
+        int socket_fd, int fd, rl_resident_file *file, size_t length, int64_t offset)
     int rl_resident_close(int fd, rl_resident_file *file)
     void rl_resident_forget(rl_resident_file *file)
 

@@ -5,12 +5,11 @@ leave the connection open as long as the kernel holds a request on it, and its n
 Callbacks, their order, errors and texts are asyncio's.
 """
 
-import asyncio
 import os
 import socket
 import sys
 import warnings
-from asyncio import constants, futures, protocols, trsock
+from asyncio import constants, futures, protocols, transports, trsock
 from asyncio.log import logger
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
@@ -58,7 +57,7 @@ cdef extern from "Python.h":
 cdef enum:
     HELD_BYTES_MAX = 64 * 1024         # more goes out at once: the protocol must hear of a full socket
 
-cdef object TRANSPORT_CLASS = asyncio.Transport
+cdef object TRANSPORT_CLASS = transports._FlowControlMixin
 cdef object BufferedProtocol = protocols.BufferedProtocol
 cdef object TransportSocket = trsock.TransportSocket
 cdef object set_result_unless_cancelled = futures._set_result_unless_cancelled
@@ -81,11 +80,21 @@ cdef class StreamTransport(Endpoint):
     """A connected stream socket, as asyncio's selector transport behaves. See asyncio.Transport."""
 
     _start_tls_compatible = True       # asked for by loop.start_tls
+    _sendfile_compatible = constants._SendfileMode.TRY_NATIVE
 
     @property
     def __class__(self):
-        # Users ask isinstance(transport, asyncio.Transport), which a cdef class cannot inherit from.
+        # Users ask isinstance(transport, asyncio.Transport), which a cdef class cannot inherit from. asyncio
+        # asks for the subclass of it that its own are, and for the two properties below.
         return TRANSPORT_CLASS
+
+    @property
+    def _loop(self):
+        return self.loop
+
+    @property
+    def _protocol_paused(self):
+        return self.protocol_paused
 
     def __reduce__(self):
         raise TypeError(f"cannot pickle {type(self).__name__!r} object")
@@ -174,7 +183,7 @@ cdef class StreamTransport(Endpoint):
         self.loop.cancel(self.receive)
         self.connection_lost_count += 1
         self.loop.call_soon(self._call_connection_lost, exc, context=self.context)
-        return 0
+        return self.end_sendfile(exc)
 
     def _call_connection_lost(self, exc):
         self.call_connection_lost(exc)
@@ -338,6 +347,7 @@ cdef class StreamTransport(Endpoint):
         if not self.send.queue:
             self.connection_lost_count += 1
             self.loop.call_soon(self._call_connection_lost, None, context=self.context)
+        self.end_sendfile(None)
 
     def abort(self):
         """Closes the connection at once; what is queued is lost."""
@@ -390,6 +400,8 @@ cdef class StreamTransport(Endpoint):
             raise TypeError(f"data argument must be a {WRITE_TAKES}, not {type(data).__name__!r}")
         if self.eof_written:
             raise RuntimeError("Cannot call write() after write_eof()")
+        if self.empty_waiter is not None:
+            raise RuntimeError("unable to write; sendfile is in progress")
         self.write_bytes(data)
 
     def writelines(self, list_of_data):
@@ -397,6 +409,8 @@ cdef class StreamTransport(Endpoint):
         if WRITELINES_TAKES_VIEWS:
             if self.eof_written:
                 raise RuntimeError("Cannot call writelines() after write_eof()")
+            if self.empty_waiter is not None:
+                raise RuntimeError("unable to writelines; sendfile is in progress")
             if not list_of_data:
                 return
             list_of_data = [
@@ -407,7 +421,9 @@ cdef class StreamTransport(Endpoint):
     cdef bint is_plain_writer(self) noexcept:
         """Whether write() of bytes is write_bytes: users may set attributes on a transport."""
         cdef PyObject **attributes = _PyObject_GetDictPtr(self)
-        return not self.eof_written and (attributes == NULL or not <object> attributes[0])
+        if self.eof_written or self.empty_waiter is not None:
+            return False
+        return attributes == NULL or not <object> attributes[0]
 
     cdef int write_bytes(self, object data) except -1:
         cdef Py_buffer view
@@ -485,11 +501,40 @@ cdef class StreamTransport(Endpoint):
         return self.resume_protocol_if_drained()
 
     cdef int all_sent(self) except -1:
+        if self.empty_waiter is not None and not self.empty_waiter.done():
+            self.empty_waiter.set_result(None)
         if self.closing:
             self.connection_lost_count += 1
             return self.call_connection_lost(None)
         if self.eof_written:
             return self.shut_down()
+        return 0
+
+    # --- a file is sent past the queue: see _sendfile.pyx
+
+    def _make_empty_waiter(self):
+        """A future that is done when nothing is queued. Until `_reset_empty_waiter` nobody can write."""
+        if self.empty_waiter is not None:
+            raise RuntimeError("Empty waiter is already set")
+        self.send.let_go()
+        waiter = self.empty_waiter = self.loop.create_future()
+        if not self.send.queue:
+            waiter.set_result(None)
+        return waiter
+
+    def _reset_empty_waiter(self):
+        self.empty_waiter = None
+
+    cdef int end_sendfile(self, object exc) except -1:
+        """The connection ends under it: it raises exc, or what asyncio has where there is none."""
+        if self.empty_waiter is None:
+            return 0
+        if exc is None:
+            exc = ConnectionError("Connection is closed by peer")
+        if not self.empty_waiter.done():
+            self.empty_waiter.set_exception(exc)
+        if self.file_sending is not None:
+            self.file_sending.interrupt(exc)
         return 0
 
 

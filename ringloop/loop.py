@@ -10,7 +10,7 @@ import sys
 import threading
 import warnings
 from asyncio import base_events, events
-from typing import Any, NoReturn
+from typing import Any
 
 from ringloop._accept import Streams
 from ringloop._core import LoopCore
@@ -20,26 +20,15 @@ from ringloop.connecting import Connecting
 from ringloop.datagrams import Datagrams
 from ringloop.drivers import choose_driver, fall_back, requested_driver
 from ringloop.errors import RingUnavailableError
+from ringloop.sending import Sending
 from ringloop.serving import Serving
 from ringloop.signals import Signals
 from ringloop.tls import Tls
 from ringloop.unix import UnixSockets
 
 
-class NotYetBuilt:
-    """The parts of asyncio's interface that ringloop does not have yet. Each says so by name."""
-
-    async def sendfile(self, *args: Any, **kwargs: Any) -> NoReturn:
-        """Not built yet."""
-        raise NotImplementedError("ringloop has no sendfile (sendfile) yet")
-
-    async def sock_sendfile(self, *args: Any, **kwargs: Any) -> NoReturn:
-        """Not built yet."""
-        raise NotImplementedError("ringloop has no sendfile (sock_sendfile) yet")
-
-
 class Loop(
-    NotYetBuilt,
+    Sending,
     UnixSockets,
     Streams,
     Pipes,

@@ -25,6 +25,7 @@ WORKLOADS = {
     "pipe-receive": "pipes:receive",
     "pipe-send": "pipes:send",
     "pipe-echo": "pipes:echo",
+    "sendfile": "files_sent:send",
     "spawn": "spawns:small",
     "spawn-1g": "spawns:large",
 }

@@ -103,6 +103,13 @@ int rl_resident_identify(struct rl_resident *resident, int fd, bool may_wait, st
  */
 int64_t rl_resident_pread(int fd, struct rl_resident_file *file, void *buffer, size_t length, int64_t offset);
 
+/*
+ * sendfile() to a socket with O_NONBLOCK, from `offset` on: bytes, perhaps fewer than asked for, 0 exactly at
+ * the end of the file, -errno, of which -EAGAIN is of the socket, or RL_WOULD_BLOCK.
+ */
+int64_t rl_resident_sendfile(int socket_fd, int fd, struct rl_resident_file *file, size_t length,
+                             int64_t offset);
+
 /* pwrite(), or with offset -1 write(): bytes, perhaps fewer than asked for, -errno or RL_WOULD_BLOCK. */
 int64_t rl_resident_pwrite(int fd, struct rl_resident_file *file, const void *buffer, size_t length,
                            int64_t offset);

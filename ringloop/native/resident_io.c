@@ -18,6 +18,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/sendfile.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/sysinfo.h>
@@ -230,6 +231,42 @@ int64_t rl_resident_pread(int fd, struct rl_resident_file *file, void *buffer, s
                                          : !is_up_to_date(fd, file, begin, length))
         return RL_WOULD_BLOCK;
     return settled(offset >= 0 ? pread(fd, buffer, length, offset) : read(fd, buffer, length));
+}
+
+/* ---- sending ---- */
+
+/*
+ * sendfile() has no form that does not wait for the file, so here the pages must be up to date. xfs also
+ * takes the lock that a writer holds while it waits: a read of one byte with RWF_NOWAIT tells whether
+ * somebody does.
+ */
+static bool sends_at_once(int fd, struct rl_resident_file *file, uint64_t offset, uint64_t length)
+{
+    char byte;
+    if ((file->kind & RL_FS_MEMORY) != 0)
+        return is_in_memory(fd, offset, length);
+    if (!is_up_to_date(fd, file, offset, length))
+        return false;
+    if (file->lacks_nowait || offset >= file->size)
+        return true;
+    struct iovec vector = {&byte, 1};
+    long result = syscall(SYSCALL_PREADV2, fd, &vector, 1, (long)offset, (long)(offset >> 32), NOWAIT);
+    file->lacks_nowait = result < 0 && errno == EOPNOTSUPP;
+    return result >= 0 || file->lacks_nowait;
+}
+
+int64_t rl_resident_sendfile(int socket_fd, int fd, struct rl_resident_file *file, size_t length,
+                             int64_t offset)
+{
+    if (!file->reads || offset < 0)
+        return RL_WOULD_BLOCK;
+    if (length > RL_RESIDENT_BYTES_MAX)
+        length = RL_RESIDENT_BYTES_MAX;
+    if (!sends_at_once(fd, file, (uint64_t)offset, length))
+        return RL_WOULD_BLOCK;
+    off_t position = offset;
+    ssize_t count = sendfile(socket_fd, fd, &position, length);
+    return count >= 0 ? count : -errno;
 }
 
 /* ---- writing ---- */

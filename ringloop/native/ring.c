@@ -43,6 +43,27 @@ static struct rl_ring *ring_of(rl_driver *driver)
     return (struct rl_ring *)driver;
 }
 
+/* ---- the thread ---- */
+
+/* A number of the calling thread that no other has or had, as its id and its pthread_t may be another's later. */
+static uint64_t this_thread(void)
+{
+    static uint64_t last;
+    static __thread uint64_t number;
+    if (number == 0)
+        number = __atomic_add_fetch(&last, 1, __ATOMIC_RELAXED);
+    return number;
+}
+
+/*
+ * Whether a thread enters that may not. Before SINGLE_ISSUER (6.0) the kernel lets it, but it cancels a thread's
+ * requests when that ends: the loop must not go on with such a ring any more than with a newer one.
+ */
+static bool is_intruder(const struct rl_ring *ring)
+{
+    return ring->owner != 0 && ring->owner != this_thread();
+}
+
 /* ---- the one call per iteration ---- */
 
 static uint32_t completions_ready(const rl_driver *driver)
@@ -88,6 +109,8 @@ static int ring_enter(rl_driver *driver, uint32_t wait_count, int64_t timeout_ns
 {
     struct rl_ring *ring = ring_of(driver);
     ENSURE(timeout_ns >= 0 || timeout_ns == RL_WAIT_FOREVER);
+    if (is_intruder(ring))
+        return -EEXIST;
 
     /* A wait that need not sleep is a poll: with a zero timeout the kernel arms a timer, 28 us for 0.1. */
     if (timeout_ns == 0 || completions_ready(driver) >= wait_count)
@@ -110,6 +133,8 @@ static int ring_enable(rl_driver *driver)
     int error = rl_sys_register(driver->fd, RL_REGISTER_ENABLE_RINGS, NULL, 0);
     if (error != 0)
         return error;
+    if ((driver->setup_flags & RL_SETUP_SINGLE_ISSUER) == 0)
+        ring_of(driver)->owner = this_thread();
     uint32_t workers_max[2] = {WORKERS_BOUNDED_MAX, WORKERS_UNBOUNDED_MAX};
     error = rl_sys_register(driver->fd, RL_REGISTER_IOWQ_MAX_WORKERS, workers_max, 2);
     return error == -EINVAL ? 0 : error; /* before 5.15: unbounded */

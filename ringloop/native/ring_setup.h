@@ -17,6 +17,7 @@ struct rl_ring {
     uint32_t *sq_tail;               /* what the kernel sees of driver.sq_tail */
     uint32_t enter_flags;            /* RL_ENTER_* that every call has */
     uint8_t opcodes[RL_OPCODES / 8]; /* a bit for each that the kernel knows */
+    uint64_t owner; /* the thread that enabled it (ring.c), where the kernel lets others in; else 0 */
 };
 
 /*

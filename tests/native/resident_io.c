@@ -3,6 +3,8 @@
  */
 #define _GNU_SOURCE
 
+#include <sys/socket.h>
+
 #include "places.h"
 
 enum { PAGE = 4096, FOUR_MIB = 4 << 20 };
@@ -394,6 +396,100 @@ TEST(a_device_and_a_bad_fd)
     CHECK_EQUAL(rl_resident_close(fd, &file), -EBADF);
     CHECK_EQUAL(rl_resident_identify(resident, fd, false, &file, &status), -EBADF);
     CHECK_EQUAL(rl_resident_identify(resident, fd, true, &file, &status), -EBADF);
+    rl_resident_free(resident);
+    remove_tree(directory);
+}
+
+/* ---- sending ---- */
+
+static void make_sockets(int sockets[2])
+{
+    CHECK_EQUAL(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, sockets), 0);
+}
+
+/* Sends all from `offset` on, piece by piece, and compares it with what is read. */
+static void check_sendfile(int fd, struct rl_resident_file *file, int64_t offset)
+{
+    int sockets[2];
+    int64_t count;
+    make_sockets(sockets);
+    while ((count = rl_resident_sendfile(sockets[0], fd, file, FOUR_MIB, offset)) != 0) {
+        CHECK(count > 0 && count <= RL_RESIDENT_BYTES_MAX);
+        for (int64_t at = 0; at < count;) {
+            ssize_t got = recv(sockets[1], buffer, (size_t)(count - at), 0);
+            CHECK(got > 0);
+            CHECK_EQUAL(pread(fd, expected, (size_t)got, offset), got);
+            CHECK(memcmp(buffer, expected, (size_t)got) == 0);
+            at += got;
+            offset += got;
+        }
+    }
+    close(sockets[0]);
+    close(sockets[1]);
+}
+
+static void check_sends(const char *path)
+{
+    struct rl_resident *resident = learn();
+    struct rl_resident_file file;
+    struct stat status;
+    int sockets[2];
+    int fd = open_at_once(resident, path, &file);
+    warm(path);
+    CHECK_EQUAL(fstat(fd, &status), 0);
+    check_sendfile(fd, &file, 0);
+    check_sendfile(fd, &file, 4097);
+    check_sendfile(fd, &file, status.st_size);
+    check_sendfile(fd, &file, status.st_size + 100000);
+    CHECK_EQUAL(lseek(fd, 0, SEEK_CUR), 0);
+
+    make_sockets(sockets);
+    while (rl_resident_sendfile(sockets[0], fd, &file, FOUR_MIB, 0) > 0)
+        ;
+    CHECK_EQUAL(rl_resident_sendfile(sockets[0], fd, &file, 1, 0), -EAGAIN);
+    CHECK_EQUAL(rl_resident_sendfile(sockets[0], fd, &file, 1, -1), RL_WOULD_BLOCK);
+    close(sockets[0]);
+    CHECK_EQUAL(rl_resident_sendfile(sockets[0], fd, &file, 1, 0), -EBADF);
+    close(sockets[1]);
+    end(fd, &file);
+    rl_resident_free(resident);
+}
+
+TEST(sends_what_is_in_memory)
+{
+    const char *disk = on_disk(), *memory = on_tmpfs();
+    struct overlay overlay = on_overlay(false, FOUR_MIB);
+    check_sends(new_file(path_of("%s/file", disk), FOUR_MIB));
+    check_sends(new_file(path_of("%s/file", memory), FOUR_MIB - 1));
+    check_sends(path_of("%s/lower", overlay.top));
+    remove_tree(disk);
+    remove_tree(memory);
+    remove_overlay(overlay);
+}
+
+TEST(what_is_not_in_memory_is_not_sent)
+{
+    const char *directory = on_disk();
+    const char *path = new_file(path_of("%s/file", directory), FOUR_MIB);
+    struct rl_resident *resident = learn();
+    struct rl_resident_file file;
+    int sockets[2];
+    make_sockets(sockets);
+    int fd = open_at_once(resident, path, &file);
+    warm(path);
+    cool(path, 0, 0);
+    CHECK_EQUAL(cached_pages(fd), 0);
+    CHECK_EQUAL(rl_resident_sendfile(sockets[0], fd, &file, 1, 0), RL_WOULD_BLOCK);
+    CHECK_EQUAL(cached_pages(fd), 0);
+    warm(path);
+    cool(path, FOUR_MIB / 2, PAGE);
+    int64_t shortly_before = FOUR_MIB / 2 - 2 * PAGE;
+    CHECK_EQUAL(rl_resident_sendfile(sockets[0], fd, &file, 1 << 20, shortly_before), RL_WOULD_BLOCK);
+    CHECK_EQUAL(recv(sockets[1], buffer, 1, 0), -1);
+    CHECK_EQUAL(rl_resident_sendfile(sockets[0], fd, &file, PAGE, 0), PAGE);
+    close(sockets[0]);
+    close(sockets[1]);
+    end(fd, &file);
     rl_resident_free(resident);
     remove_tree(directory);
 }
