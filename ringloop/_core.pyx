@@ -250,7 +250,10 @@ cdef class LoopCore(Flight):
         polls and receives, moved nothing meanwhile.
         """
         self.take_driver(create_driver(self.driver.calls.name.decode()))
-        return self.enable()
+        # Arming more than the queue holds has enabled it already.
+        if not self.enabled:
+            self.enable()
+        return 0
 
     def _driver_refused(self, error):
         """Returns the name of the driver to take instead of the loop's, or raises the error."""

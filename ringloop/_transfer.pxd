@@ -69,6 +69,7 @@ cdef class Send(Operation):
     cdef list lent                     # what the kernel reads from now
     cdef iovec *parts                  # ours, SEND_PARTS_MAX of them; NULL until needed
     cdef msghdr message
+    cdef bint polled                   # in flight is a poll for room: the kernel cannot wait before it sends
     cdef bint held                     # what is queued waits for the end of the pass
     cdef uint32_t pass_number          # of the last write,
     cdef uint32_t writes_in_pass       # how many there were in it,

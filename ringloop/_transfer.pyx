@@ -37,7 +37,7 @@ cdef extern from "<errno.h>" nogil:
     enum: ECANCELED
 
 cdef extern from "<poll.h>" nogil:
-    enum: POLLIN, POLLERR, POLLHUP, POLLRDHUP
+    enum: POLLIN, POLLOUT, POLLERR, POLLHUP, POLLRDHUP
 
 cdef extern from "<sys/ioctl.h>" nogil:
     int ioctl(int fd, unsigned long request, int *argument)
@@ -224,8 +224,9 @@ cdef class Receive(Operation):
             self.pending = []
             self.accept_item(item)
             self.pending.extend(rest)
-        if self.readiness and not self.pending and not transport.paused and not transport.closing:
-            self.read_ready(self.readiness)
+        if not self.ended and self.readiness and not self.pending and not transport.paused:
+            if not transport.closing:
+                self.read_ready(self.readiness)
         return 0
 
     cdef int read_ready(self, uint32_t events) except -1:
@@ -392,18 +393,26 @@ cdef class Send(Operation):
         return 0
 
     cdef void prepare(self, rl_sqe *sqe) noexcept:
-        sqe.opcode = RL_OP_SENDMSG
+        """The last attempt filled the socket's buffer: another one at once would move a few bytes at most."""
         sqe.fd = self.transport.fd
+        self.polled = self.loop.driver.capabilities & RL_CAN_POLL_FIRST == 0
+        if self.polled:
+            sqe.opcode = RL_OP_POLL_ADD
+            sqe.op_flags = POLLOUT
+            return
+        sqe.opcode = RL_OP_SENDMSG
         sqe.address = <uint64_t> &self.message
         sqe.length = 1
-        if self.loop.driver.capabilities & RL_CAN_POLL_FIRST:
-            # The last attempt filled the socket's buffer: another one at once would move a few bytes at most.
-            sqe.ioprio = RL_RECV_POLL_FIRST
+        sqe.ioprio = RL_RECV_POLL_FIRST
         # No MSG_WAITALL: a short send tells the protocol early that there is room again.
         sqe.op_flags = MSG_NOSIGNAL
 
     cdef int complete(self, int64_t result, uint32_t flags, object payload) except -1:
         cdef Endpoint transport = self.transport
+        if self.polled and result > 0 and transport is not None and not transport.connection_lost_count:
+            result = sendmsg(transport.fd, &self.message, MSG_DONTWAIT | MSG_NOSIGNAL)
+            if result < 0:
+                result = -errno
         self.lent = None
         if transport is None:
             return 0

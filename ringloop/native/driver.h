@@ -7,8 +7,8 @@
  * asks which driver it has: it looks at `capabilities`, and asks `has_opcode`.
  *
  * Threads: `create` may run anywhere. `enable` binds the driver to the calling thread, and from then on
- * that thread alone calls everything but `destroy` and `abandon` (others are answered EEXIST, by Linux from 6.0
- * on, SINGLE_ISSUER, and before that by ring.c; epoll.c lets any thread call, one at a time).
+ * that thread alone calls everything but `destroy` and `abandon` (others are answered EEXIST, by Linux from
+ * 6.0 on, SINGLE_ISSUER, and before that by ring.c; epoll.c lets any thread call, one at a time).
  */
 #ifndef RINGLOOP_DRIVER_H
 #define RINGLOOP_DRIVER_H

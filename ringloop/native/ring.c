@@ -45,7 +45,7 @@ static struct rl_ring *ring_of(rl_driver *driver)
 
 /* ---- the thread ---- */
 
-/* A number of the calling thread that no other has or had, as its id and its pthread_t may be another's later. */
+/* A number of the calling thread that no other has or had: its id and its pthread_t are used again. */
 static uint64_t this_thread(void)
 {
     static uint64_t last;
@@ -56,8 +56,8 @@ static uint64_t this_thread(void)
 }
 
 /*
- * Whether a thread enters that may not. Before SINGLE_ISSUER (6.0) the kernel lets it, but it cancels a thread's
- * requests when that ends: the loop must not go on with such a ring any more than with a newer one.
+ * Whether a thread enters that may not. Before SINGLE_ISSUER (6.0) the kernel lets it, but it cancels a
+ * thread's requests when that ends: a loop must not go on with such a ring any more than with a newer one.
  */
 static bool is_intruder(const struct rl_ring *ring)
 {

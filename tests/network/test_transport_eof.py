@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from network.peers import bounded_pair, receive_all, receive_exactly, tcp_pair
+from network.peers import bounded_pair, receive_all, receive_exactly, tcp_pair, unix_pair
 from network.recorders import AnyRecorder, Recorder, connection, drive, settle, until_closed
 
 BIG = bytes(range(256)) * (4 * 1024)  # 1 MiB: more than the kernel's buffers of `bounded_pair` take
@@ -175,3 +175,34 @@ def test_calls_from_inside_eof_received(last: str, kind: type[AnyRecorder], same
 
     _, received = same_as_asyncio(scenario)
     assert received == b"final"
+
+
+async def test_the_end_is_told_once_however_often_the_kernel_tells_of_it() -> None:
+    """It tells of the peer's last bytes, and again of what the peer did while the protocol was given those."""
+    loop = asyncio.get_running_loop()
+    pairs = [socket.socketpair() for _ in range(300)]
+
+    def end_in_two_steps(protocol: Any) -> None:
+        if protocol.received.endswith(b"last words") and not others:
+            peer.shutdown(socket.SHUT_RDWR)
+            # More than a submission queue holds: the kernel is asked for completions in between.
+            for one, other in pairs:
+                loop.add_reader(one, print)
+                others.append(other)
+
+    others: list[socket.socket] = []
+    protocol = Recorder(data_received=end_in_two_steps, eof_received=lambda _: True)
+    async with connection(protocol, unix_pair) as (transport, peer):
+        await asyncio.to_thread(peer.sendall, BIG)  # much at once is received in another way
+        await protocol.until(lambda: len(protocol.received) == len(BIG))
+        peer.sendall(b"last words")
+        peer.shutdown(socket.SHUT_WR)
+        await protocol.until("eof_received")
+        await settle()
+        assert protocol.names.count("eof_received") == 1
+        for one, other in pairs:
+            loop.remove_reader(one)
+            one.close()
+            other.close()
+        transport.close()
+        await protocol.until("connection_lost")
