@@ -93,7 +93,9 @@ async def refused(awaitable):
 async def main():
     loop = asyncio.get_running_loop()
     received = asyncio.Queue()
+    accepted = asyncio.Event()
     async def serve(reader, writer):
+        accepted.set()
         received.put_nowait(await reader.readline())
         writer.write(b"answer\\n")
         await writer.drain()
@@ -101,7 +103,7 @@ async def main():
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     address = server.sockets[0].getsockname()
     reader, writer = await asyncio.open_connection(*address)
-    await ringloop.os.stat("/")  # workers are there
+    await accepted.wait()
     permit(0)
     errors = [
         await refused(ringloop.os.open("/dev/null", os.O_RDONLY)),

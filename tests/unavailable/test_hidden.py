@@ -17,6 +17,7 @@ from ringloop.kernel_names import Meaning
 def as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The next test's rings lack nothing, and its first refusal is warned of."""
     monkeypatch.setenv("RINGLOOP_DRIVER", "")
+    monkeypatch.setenv("RINGLOOP_DISABLE", "")
     monkeypatch.setattr(drivers, "_warned_in_pid", 0)
     yield
     monkeypatch.undo()
