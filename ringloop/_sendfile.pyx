@@ -5,7 +5,7 @@ worker, which waits for the disk and not for the socket. Each costs turns by its
 more than a few MiB, for all of a loop's files together. When the socket is full its readiness is waited for.
 The ring's SPLICE is no help: it always takes a thread, and may wait there for the socket.
 
-Called by `ringloop.sending` and by asyncio's `sock_sendfile` and `sendfile`, which check the arguments.
+Called by `ringloop.sending` for asyncio's `sock_sendfile` and `sendfile`, which check the arguments.
 Invariant: when the call ends, in whatever way, no worker uses its fds any more, and the file's position tells
 exactly how much was sent (before Python 3.14: unless nothing was).
 """
@@ -220,43 +220,43 @@ def file_below(file):
     return below if isinstance(below, File) else file
 
 
-class FileSendings:
-    """The loop's methods by which asyncio's `sendfile` and `sock_sendfile` send what sendfile(2) can."""
+async def send_to_socket(loop, sock, file, offset, count):
+    """What `loop._sock_sendfile_native` is to do."""
+    cdef FileSending sending = begin_sending(loop, sock, file, offset, count)
+    return 0 if sending is None else await sending.run()
 
-    async def _sock_sendfile_native(self, sock, file, offset, count):
-        cdef FileSending sending = begin_sending(self, sock, file, offset, count)
-        return 0 if sending is None else await sending.run()
 
-    async def _sendfile_native(self, transp, file, offset, count):
-        cdef StreamTransport transport
-        cdef FileSending sending
-        if not isinstance(transp, StreamTransport):
-            raise NotAvailable("sendfile syscall is not supported")
-        transport = transp
-        waiter = transport._make_empty_waiter()
-        resume_reading = transport.is_reading()
-        transport.pause_reading()
+async def send_to_transport(loop, transp, file, offset, count):
+    """What `loop._sendfile_native` is to do."""
+    cdef StreamTransport transport
+    cdef FileSending sending
+    if not isinstance(transp, StreamTransport):
+        raise NotAvailable("sendfile syscall is not supported")
+    transport = transp
+    waiter = transport._make_empty_waiter()
+    resume_reading = transport.is_reading()
+    transport.pause_reading()
+    try:
+        await waiter
+        if transport.is_closing():
+            raise ConnectionError("Connection is closed by peer")
+        sock = transport.socket_object()
+        loop._check_sendfile_params(sock, file, offset, count)
+        (<Sockets> loop).release_fd(transport.fd, transport)
         try:
-            await waiter
-            if transport.is_closing():
-                raise ConnectionError("Connection is closed by peer")
-            sock = transport.socket_object()
-            self._check_sendfile_params(sock, file, offset, count)
-            (<Sockets> self).release_fd(transport.fd, transport)
-            try:
-                sending = begin_sending(self, sock, file, offset, count)
-                if sending is None:
-                    return 0
-                transport.file_sending = sending
-                return await sending.run()
-            finally:
-                transport.file_sending = None
-                if transport.fd >= 0:
-                    (<Sockets> self).claim_fd(transport.fd, transport)
+            sending = begin_sending(loop, sock, file, offset, count)
+            if sending is None:
+                return 0
+            transport.file_sending = sending
+            return await sending.run()
         finally:
-            transport._reset_empty_waiter()
-            if resume_reading:
-                transport.resume_reading()
+            transport.file_sending = None
+            if transport.fd >= 0:
+                (<Sockets> loop).claim_fd(transport.fd, transport)
+    finally:
+        transport._reset_empty_waiter()
+        if resume_reading:
+            transport.resume_reading()
 
 
 cdef FileSending begin_sending(Sockets loop, object sock, object file, object offset, object count):

@@ -10,6 +10,7 @@ import asyncio
 import functools
 import gc
 import inspect
+import signal
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from typing import Any
 
@@ -53,6 +54,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # A shell starts what runs in the background with SIGINT ignored, which children would inherit.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     config.addinivalue_line("markers", "ringloop_only: see tests/support/marks.py")
     config.addinivalue_line("markers", "machine_wide: runs with --machine-wide only")
 

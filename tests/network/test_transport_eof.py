@@ -178,7 +178,7 @@ def test_calls_from_inside_eof_received(last: str, kind: type[AnyRecorder], same
 
 
 async def test_the_end_is_told_once_however_often_the_kernel_tells_of_it() -> None:
-    """It tells of the peer's last bytes, and again of what the peer did while the protocol was given those."""
+    """It tells of the last bytes, and again of what the peer did while the protocol was given those."""
     loop = asyncio.get_running_loop()
     pairs = [socket.socketpair() for _ in range(300)]
 

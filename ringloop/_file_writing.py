@@ -1,0 +1,134 @@
+"""Files sent by reading and writing, where sendfile(2) does not do for `sendfile` and `sock_sendfile`.
+
+asyncio's methods of the running Python check the arguments and choose the way. What sendfile(2) can send goes
+by `_sendfile`; over TLS, and for what is no file in the kernel's sense, a file is read and written here.
+
+Positions, as asyncio documents and mostly does: when anything was sent, the file stands behind the last byte
+that was. By sendfile(2) a file is sent from `offset` on; here, before Python 3.14, one with offset 0 is sent
+from where it stands.
+"""
+
+import asyncio
+import io
+import os
+import socket
+import stat
+from asyncio import base_events
+from typing import Any
+
+import ringloop.os
+from ringloop._buffered import BufferedFile
+from ringloop._files import File
+from ringloop._raw import RawFile
+from ringloop._sendfile import OFFSET_IS_TRUE, file_below
+
+# Read at once. More than asyncio's 16 KiB over a transport: a call has its price, and a TLS record 16 KiB.
+BLOCK_BYTES = 64 * 1024
+SOCKET_BLOCK_BYTES = 256 * 1024
+
+_FallbackProtocol: Any = getattr(base_events, "_SendfileFallbackProtocol")  # noqa: B009
+
+
+class _Reader:
+    """Reads a file block by block, each by an operation of the loop: no thread, and none of its buffer.
+
+    `count` bytes, or all that come if it is None.
+    """
+
+    def __init__(self, fd: int, position: int, count: int | None, block_bytes: int) -> None:
+        self._fd = fd
+        self._position = position
+        self._left_bytes = count
+        self._block_bytes = block_bytes
+
+    async def read(self) -> bytes:
+        """The next block; b"" at the end."""
+        length = self._block_bytes
+        if self._left_bytes is not None:
+            length = min(length, self._left_bytes)
+            if length == 0:
+                return b""
+        block = await ringloop.os.pread(self._fd, length, self._position)
+        self._position += len(block)
+        if self._left_bytes is not None:
+            self._left_bytes -= len(block)
+        return block
+
+
+async def _reader(file: Any, offset: int, count: int | None, block_bytes: int) -> _Reader | None:
+    """A reader that gives what `file.readinto` would; None if only the file itself can tell what that is.
+
+    Exact types of `io`: a subclass, or an object around a file, may read in its own way.
+    """
+    if not isinstance(offset, int) or offset < 0:
+        return None
+    if count is not None and (not isinstance(count, int) or count <= 0):
+        return None
+    if not isinstance(file, (BufferedFile, RawFile)):
+        raw = file.raw if type(file) is io.BufferedReader else file
+        if type(raw) is not io.FileIO:
+            return None
+    if not file.readable():
+        return None
+    fd = file.fileno()
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        return None
+    if isinstance(file, File):
+        await file.flush()
+        position = await (file.seek(offset) if offset or OFFSET_IS_TRUE else file.tell())
+    else:
+        position = file.seek(offset) if offset or OFFSET_IS_TRUE else file.tell()
+    return _Reader(fd, position, count, block_bytes)
+
+
+async def _leave(file: Any, position: int) -> None:
+    """Lets the file stand behind what was sent."""
+    sought = file.seek(position)
+    if isinstance(file, File):
+        await sought
+
+
+async def write_to_socket(
+    loop: asyncio.BaseEventLoop, sock: socket.socket, file: Any, offset: int, count: int | None
+) -> int:
+    """What `loop._sock_sendfile_fallback` is to do."""
+    file = file_below(file)
+    reader = await _reader(file, offset, count, SOCKET_BLOCK_BYTES)
+    if reader is None:
+        inherited: Any = asyncio.BaseEventLoop
+        return int(await inherited._sock_sendfile_fallback(loop, sock, file, offset, count))
+    sent_bytes = 0
+    try:
+        while block := await reader.read():
+            await loop.sock_sendall(sock, block)
+            sent_bytes += len(block)
+        return sent_bytes
+    finally:
+        if sent_bytes:
+            await _leave(file, offset + sent_bytes)
+
+
+async def write_to_transport(
+    loop: asyncio.BaseEventLoop, transp: Any, file: Any, offset: int, count: int | None
+) -> int:
+    """What `loop._sendfile_fallback` is to do."""
+    file = file_below(file)
+    reader = await _reader(file, offset, count, BLOCK_BYTES)
+    if reader is None:
+        inherited: Any = asyncio.BaseEventLoop
+        return int(await inherited._sendfile_fallback(loop, transp, file, offset, count))
+    sent_bytes = 0
+    protocol = _FallbackProtocol(transp)
+    try:
+        while block := await reader.read():
+            if not OFFSET_IS_TRUE:
+                await protocol.drain()
+            transp.write(block)
+            if OFFSET_IS_TRUE:
+                await protocol.drain()
+            sent_bytes += len(block)
+        return sent_bytes
+    finally:
+        if sent_bytes:
+            await _leave(file, offset + sent_bytes)
+        await protocol.restore()
