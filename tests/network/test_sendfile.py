@@ -2,9 +2,10 @@
 
 import asyncio
 import contextlib
-import errno
+import ctypes
 import inspect
 import io
+import mmap
 import os
 import socket
 import tempfile
@@ -256,15 +257,16 @@ async def test_many_at_once_from_one_file(path: Path) -> None:
 
 
 def is_in_memory(fd: int) -> bool:
-    """Whether the first byte is."""
-    try:
-        return os.preadv(fd, [bytearray(1)], 0, os.RWF_NOWAIT) == 1
-    except BlockingIOError:
-        return False
-    except OSError as error:
-        if error.errno != errno.EOPNOTSUPP:
-            raise
-        return True
+    """Whether all of the file is. Does not read any of it, as a read that may not wait would."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    with mmap.mmap(fd, 0, mmap.MAP_PRIVATE) as pages:
+        tells = bytearray((len(pages) + mmap.PAGESIZE - 1) // mmap.PAGESIZE)
+        first = ctypes.c_char.from_buffer(pages)
+        into = (ctypes.c_char * len(tells)).from_buffer(tells)
+        result = libc.mincore(ctypes.byref(first), ctypes.c_size_t(len(pages)), into)
+        assert result == 0, os.strerror(ctypes.get_errno())
+        del first
+    return all(tell & 1 for tell in tells)
 
 
 @ONLY_HERE
