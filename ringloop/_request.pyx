@@ -20,8 +20,8 @@ from ringloop._flight cimport (
     RL_OP_CLOSE, RL_OP_MSG_RING, RL_OP_OPENAT, RL_OP_READ, RL_OP_RECVMSG, RL_OP_STATX, RL_SQE_ASYNC, rl_sqe,
 )
 from ringloop._ops cimport (
-    CALL_OVER, RL_WOULD_BLOCK, Call, rl_execute_with_priority, rl_resident_close, rl_resident_file,
-    rl_resident_forget, rl_resident_identify, rl_resident_open, rl_resident_pread, rl_resident_pwrite,
+    CALL_OVER, RL_WOULD_BLOCK, Call, rl_execute_with_priority, rl_resident_close_fd, rl_resident_file,
+    rl_resident_forget, rl_resident_identify, rl_resident_open, rl_resident_pread_fd, rl_resident_pwrite,
     rl_resident_stat, rl_statx,
 )
 from ringloop._os cimport stat_result
@@ -494,17 +494,17 @@ cdef class Request(Call):
                 self.resident(), sqe.fd, <const char *> sqe.address, <int> sqe.op_flags, &file, &status)
             rl_resident_forget(&file)
             return outcome
-        if sqe.length > RL_RESIDENT_BYTES_MAX or rl_resident_identify(
-                self.resident(), sqe.fd, False, &file, &status) < 0:
-            return RL_WOULD_BLOCK
         if sqe.opcode == RL_OP_CLOSE:
-            return rl_resident_close(sqe.fd, &file)
+            return rl_resident_close_fd(self.resident(), sqe.fd)
+        if sqe.length > RL_RESIDENT_BYTES_MAX:
+            return RL_WOULD_BLOCK
         if sqe.opcode == RL_OP_READ:
-            outcome = rl_resident_pread(
-                sqe.fd, &file, <void *> sqe.address, sqe.length, <int64_t> sqe.offset)
-        else:
-            outcome = rl_resident_pwrite(
-                sqe.fd, &file, <void *> sqe.address, sqe.length, <int64_t> sqe.offset)
+            return rl_resident_pread_fd(
+                self.resident(), sqe.fd, <void *> sqe.address, sqe.length, <int64_t> sqe.offset)
+        if rl_resident_identify(self.resident(), sqe.fd, False, &file, &status) < 0:
+            return RL_WOULD_BLOCK
+        outcome = rl_resident_pwrite(
+            sqe.fd, &file, <void *> sqe.address, sqe.length, <int64_t> sqe.offset)
         rl_resident_forget(&file)
         return outcome
 

@@ -50,7 +50,7 @@ struct rl_statx {
 struct rl_resident_file {
     uint32_t kind; /* RL_FS_*; 0: nothing is known */
     bool reads, writes;  /* whether these may be tried at once */
-    bool writable;       /* it is open for writing */
+    bool readable, writable; /* what it is open for */
     bool lacks_nowait, lacks_cachestat;
     uint64_t size; /* when it was last seen */
     int64_t changed_seconds;
@@ -96,12 +96,37 @@ int rl_resident_identify(struct rl_resident *resident, int fd, bool may_wait, st
                          struct rl_statx *status);
 
 /*
+ * For resident_io.c: whether an fd about which nothing is known may be asked anything; what it is, and RL_FS_*
+ * of where, as 0, -errno or RL_WOULD_BLOCK; and for which of 64 classes of fds RWF_NOWAIT was refused last, a
+ * hint of what to try first.
+ */
+bool rl_resident_may_ask(struct rl_resident *resident);
+int rl_resident_look(struct rl_resident *resident, int fd, uint32_t *kind, struct rl_statx *status);
+uint64_t *rl_resident_refusals(struct rl_resident *resident);
+
+/* Fills *file by what rl_resident_look() found and fcntl(F_GETFL) answered. */
+void rl_resident_fill(struct rl_resident_file *file, uint32_t kind, int flags, const struct rl_statx *status);
+
+/*
  * pread(), or with offset -1 read(), of what is in memory: bytes, 0 exactly at the end of the file, -errno
  * or RL_WOULD_BLOCK. The count may be short of what the file has (RL_RESIDENT_BYTES_MAX, or pages that
  * went): the caller goes on. With offset -1 no other call that moves the position may be under way on the
  * file: they exclude each other in the kernel (f_pos_lock), and a worker's read() would hold this one up.
  */
 int64_t rl_resident_pread(int fd, struct rl_resident_file *file, void *buffer, size_t length, int64_t offset);
+
+/*
+ * pread() of all from `offset` on to the end of the file, where that is what it was when it was last seen and
+ * `buffer` has room for one byte more: bytes, with nothing read behind them, or RL_WOULD_BLOCK.
+ */
+int64_t rl_resident_read_rest(int fd, struct rl_resident_file *file, void *buffer, int64_t offset);
+
+/*
+ * The same as rl_resident_pread() of an fd about which nothing is known and nothing will be remembered: it is asked no more than
+ * this read takes. The errors too are for the ordinary call to find, but those of the read itself.
+ */
+int64_t rl_resident_pread_fd(struct rl_resident *resident, int fd, void *buffer, size_t length,
+                             int64_t offset);
 
 /* pwrite(), or with offset -1 write(): bytes, perhaps fewer than asked for, -errno or RL_WOULD_BLOCK. */
 int64_t rl_resident_pwrite(int fd, struct rl_resident_file *file, const void *buffer, size_t length,
@@ -112,6 +137,9 @@ int64_t rl_resident_pwrite(int fd, struct rl_resident_file *file, const void *bu
  * is no help then: it drops the file on the submitting thread. Give it to a worker, or IOSQE_ASYNC.)
  */
 int rl_resident_close(int fd, struct rl_resident_file *file);
+
+/* The same of an fd about which nothing is known. */
+int rl_resident_close_fd(struct rl_resident *resident, int fd);
 
 /* Empties *file, whose fd somebody else closes, before or after. */
 void rl_resident_forget(struct rl_resident_file *file);
