@@ -555,7 +555,7 @@ cdef class SeekCall(Call):
         cdef int fd = <int> self.request.call.arguments[0]
         cdef int whence = <int> self.request.call.arguments[2]
         cdef int64_t position
-        cdef uint32_t kind
+        cdef uint32_t kind = 0
         cdef rl_statx status
         if whence == SEEK_END:
             # A server may be asked how long its file is.

@@ -279,6 +279,7 @@ cdef class Request(Call):
             if value < 0:
                 raise ValueError(f"{self.spec.name}(): a length must not be negative")
             self.kept = memory = PyBytes_FromStringAndSize(NULL, min(value, IO_BYTES_MAX))
+            return self.point(position, PyBytes_AS_STRING(memory), PyBytes_GET_SIZE(memory))
         elif kind == KIND_ROOM:
             self.kept = memory = self.room(value)
         elif kind == KIND_PEER:
