@@ -32,8 +32,8 @@ cdef extern from "epoll.h" nogil:
 cdef enum:
     # What ends by itself: as many can be in flight, all others wait in line.
     BOUNDED_MAX = 512
-    # How long calls are done at once in one pass, so that a coroutine that reads cached data in a loop starves
-    # nobody; and after how many of them the clock is looked at, the longest of which takes 0.1 ms.
+    # How long calls are done at once in one pass, so that a coroutine that reads cached data in a loop
+    # starves nobody; and after how many of them, 0.1 ms each at most, the clock is looked at.
     INLINE_NS_MAX = 500_000
     INLINE_STRIDE = 4
     # Threads for what the driver cannot do, or cannot do without blocking.
