@@ -96,9 +96,9 @@ int rl_resident_identify(struct rl_resident *resident, int fd, bool may_wait, st
                          struct rl_statx *status);
 
 /*
- * For resident_io.c: whether an fd about which nothing is known may be asked anything; what it is, and RL_FS_*
- * of where, as 0, -errno or RL_WOULD_BLOCK; and for which of 64 classes of fds RWF_NOWAIT was refused last, a
- * hint of what to try first.
+ * For resident_io.c: whether an fd about which nothing is known may be asked anything; what it is, and
+ * RL_FS_* of where, as 0, -errno or RL_WOULD_BLOCK; and for which of 64 classes of fds RWF_NOWAIT was
+ * refused last, a hint of what to try first.
  */
 bool rl_resident_may_ask(struct rl_resident *resident);
 int rl_resident_look(struct rl_resident *resident, int fd, uint32_t *kind, struct rl_statx *status);
@@ -116,14 +116,14 @@ void rl_resident_fill(struct rl_resident_file *file, uint32_t kind, int flags, c
 int64_t rl_resident_pread(int fd, struct rl_resident_file *file, void *buffer, size_t length, int64_t offset);
 
 /*
- * pread() of all from `offset` on to the end of the file, where that is what it was when it was last seen and
- * `buffer` has room for one byte more: bytes, with nothing read behind them, or RL_WOULD_BLOCK.
+ * pread() of all from `offset` on to the end of the file, if that is where it was when it was last seen.
+ * `buffer` has room for one byte more. Bytes, more than none, or RL_WOULD_BLOCK.
  */
 int64_t rl_resident_read_rest(int fd, struct rl_resident_file *file, void *buffer, int64_t offset);
 
 /*
- * The same as rl_resident_pread() of an fd about which nothing is known and nothing will be remembered: it is asked no more than
- * this read takes. The errors too are for the ordinary call to find, but those of the read itself.
+ * What rl_resident_pread() is, of an fd about which nothing is known and nothing will be remembered: it is
+ * asked no more than this read takes.
  */
 int64_t rl_resident_pread_fd(struct rl_resident *resident, int fd, void *buffer, size_t length,
                              int64_t offset);

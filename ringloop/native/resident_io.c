@@ -261,7 +261,8 @@ int64_t rl_resident_pread(int fd, struct rl_resident_file *file, void *buffer, s
 int64_t rl_resident_read_rest(int fd, struct rl_resident_file *file, void *buffer, int64_t offset)
 {
     struct stat status;
-    if (offset < 0 || (uint64_t)offset >= file->size || file->size - (uint64_t)offset >= RL_RESIDENT_BYTES_MAX)
+    if (offset < 0 || (uint64_t)offset >= file->size ||
+        file->size - (uint64_t)offset >= RL_RESIDENT_BYTES_MAX)
         return RL_WOULD_BLOCK;
     size_t rest = (size_t)(file->size - (uint64_t)offset);
     uint64_t end = file->size;
@@ -277,7 +278,8 @@ int64_t rl_resident_read_rest(int fd, struct rl_resident_file *file, void *buffe
 
 /*
  * RWF_NOWAIT is a promise that file systems make one by one, and that they break only for O_DIRECT and for
- * what is not cached. So where every page that is asked for is there, it does not matter what the fd is.
+ * what is not cached. So where every page that is asked for is there, it does not matter what the fd is; and
+ * giving the read to the ring would be no safer, which begins with the same try on the same thread.
  */
 static int64_t read_cached(struct rl_resident *resident, int fd, void *buffer, size_t length, int64_t offset)
 {
@@ -293,7 +295,8 @@ static int64_t read_cached(struct rl_resident *resident, int fd, void *buffer, s
     return settled(result);
 }
 
-int64_t rl_resident_pread_fd(struct rl_resident *resident, int fd, void *buffer, size_t length, int64_t offset)
+int64_t rl_resident_pread_fd(struct rl_resident *resident, int fd, void *buffer, size_t length,
+                             int64_t offset)
 {
     uint32_t kind;
     struct rl_statx status;
@@ -320,7 +323,9 @@ int64_t rl_resident_pread_fd(struct rl_resident *resident, int fd, void *buffer,
         return RL_WOULD_BLOCK;
     rl_resident_fill(&file, kind, flags, &status);
     int64_t count = rl_resident_pread(fd, &file, buffer, length, offset);
-    if (!file.lacks_nowait)
+    if (file.lacks_nowait)
+        *rl_resident_refusals(resident) |= class_of(fd);
+    else
         *rl_resident_refusals(resident) &= ~class_of(fd);
     rl_resident_forget(&file);
     return count;
