@@ -34,7 +34,7 @@ cdef enum:
     BOUNDED_MAX = 512
     # How long calls are done at once in one pass, so that a coroutine that reads cached data in a loop
     # starves nobody; and after how many of them, 0.1 ms each at most, the clock is looked at.
-    INLINE_NS_MAX = 500_000
+    INLINE_NS_MAX = 300_000
     INLINE_STRIDE = 4
     # Threads for what the driver cannot do, or cannot do without blocking.
     WORKER_THREADS_MAX = 32
