@@ -22,4 +22,5 @@ cdef class Batch:
     cdef int pump(self) except -1
     cdef int wake(self) except -1
     cdef tuple outcome(self, object item)
+    cdef object result_of_error(self, Request request)
     cdef int give_back(self) except -1

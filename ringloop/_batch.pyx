@@ -10,6 +10,9 @@ import collections
 from ringloop._core cimport LoopCore
 from ringloop._request cimport Request, make_request
 
+cdef dict NO_NAMES = {}            # never written to
+cdef object NOTHING = object()     # in the place of a result that there will not be
+
 
 cdef class Batch:
     """Many operations at once, made by `ringloop.batch`.
@@ -52,7 +55,8 @@ cdef class Batch:
     cdef object next_request(self):
         """The next operation, as a request or as what `refused` makes; None: there is none."""
         cdef Request request
-        cdef dict kwargs = {}
+        cdef dict kwargs = NO_NAMES
+        cdef tuple args
         cdef object cookie = self.taken
         if self.held is not None:
             request, self.held = self.held, None
@@ -66,8 +70,11 @@ cdef class Batch:
         else:
             if self.has_cookies:
                 item, cookie = item
-            op, *rest = item
-            args = tuple(rest)
+            if type(item) is tuple and item:
+                op, args = item[0], item[1:]
+            else:
+                op, *rest = item
+                args = tuple(rest)
         index = self.taken
         self.taken += 1
         try:
@@ -138,15 +145,17 @@ cdef class Batch:
             return item
         request = item
         try:
-            failure = request.failure()
-            if failure is None:
-                failure = request.value()
-            elif request.cancel_asked:
-                failure = asyncio.CancelledError()
+            result = request.value() if request.outcome >= 0 else self.result_of_error(request)
         except ValueError as exc:
-            failure = exc
-        request.hand_over()
-        return request.index, request.cookie, failure
+            result = exc
+        request.collected = True
+        return request.index, request.cookie, result
+
+    cdef object result_of_error(self, Request request):
+        failure = request.failure()
+        if failure is None:
+            return request.value()
+        return asyncio.CancelledError() if request.cancel_asked else failure
 
     async def _next(self):
         """The next outcome; None: nothing is outstanding."""
@@ -184,17 +193,16 @@ cdef class Batch:
         return self._all().__await__()
 
     async def _all(self):
-        results = {}
+        cdef list results = []
         try:
             while (outcome := await self._next()) is not None:
-                results[outcome[0]] = outcome[2]
+                keep_result(results, outcome)
                 while self.ready:
-                    outcome = self.outcome(self.ready.popleft())
-                    results[outcome[0]] = outcome[2]
+                    keep_result(results, self.outcome(self.ready.popleft()))
         except asyncio.CancelledError:
             await self.aclose()
             raise
-        return [results[index] for index in sorted(results)]
+        return [result for result in results if result is not NOTHING]
 
     # --- the end
 
@@ -233,6 +241,18 @@ cdef class Batch:
 
     async def __aexit__(self, kind, exc, traceback):
         await self.aclose()
+
+
+cdef int keep_result(list results, tuple outcome) except -1:
+    """At its place."""
+    cdef Py_ssize_t index = outcome[0]
+    if index == len(results):
+        results.append(outcome[2])
+        return 0
+    while index >= len(results):
+        results.append(NOTHING)
+    results[index] = outcome[2]
+    return 0
 
 
 def batch(ops=(), *, cookies=None, limit=256):

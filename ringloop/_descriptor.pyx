@@ -346,6 +346,7 @@ cdef class Descriptor(Layer):
         cdef c_stat status
         if self.known.kind == 0 or fstat(self.fd, &status) < 0:
             return RL_WOULD_BLOCK
+        self.known.size = <uint64_t> status.st_size
         return status.st_size
 
     cdef int locate(self) noexcept:

@@ -29,7 +29,7 @@ cdef class Attempt:
     cdef object one
     cdef object two
 
-    cdef object at_once(self)
+    cdef object at_once(self, object loop)
     cdef object go_on(self)
     cdef str call_name(self)
     cdef int step(self, object value) except -1

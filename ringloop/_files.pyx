@@ -115,7 +115,7 @@ cdef class Attempt:
     def __qualname__(self):
         return self.call_name()
 
-    cdef object at_once(self):
+    cdef object at_once(self, object loop):
         """The result, or NotImplemented where it has to be waited for; then nothing has happened."""
         raise NotImplementedError
 
@@ -184,7 +184,7 @@ cdef class Attempt:
             else:
                 self.is_foreign = True
             self.over = True
-            self.result = self.at_once()
+            self.result = self.at_once(loop)
             if self.result is not NotImplemented:
                 return STEP_RETURNS
             self.inner = self.go_on()
@@ -227,7 +227,7 @@ cdef int send_slot(PyObject *self, PyObject *value, PyObject **target) except? -
 cdef class FileCall(Attempt):
     """What the methods of file objects return."""
 
-    cdef object at_once(self):
+    cdef object at_once(self, object loop):
         cdef Order order = self.file.order()
         if order.busy or order.in_flight != 0 or (self.is_foreign and order.foreign_turn()):
             return NotImplemented

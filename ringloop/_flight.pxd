@@ -162,7 +162,8 @@ cdef class Flight(Callbacks):
     cdef int bell_fd               # eventfd that ends a wait
     cdef Operation residency       # what _ops has learnt of the mounts; None until it asked
     cdef uint32_t inline_pass      # the last pass in which calls were done at once,
-    cdef uint32_t inline_count     # and how many
+    cdef uint32_t inline_count     # how many,
+    cdef int64_t inline_end_ns     # and until when more are; 0: not known yet, negative: no more
 
     cdef rl_sqe *take_sqe(self) except NULL
     cdef int submit(self, Operation operation) except -1

@@ -15,6 +15,7 @@ from cpython.ref cimport Py_INCREF
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
+from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
 from ringloop._callbacks cimport (
     RL_READY_COMPLETION, Callbacks, PyTypeObject, rl_ready_entry, rl_ready_push, rl_ready_reserve,
@@ -31,8 +32,10 @@ cdef extern from "epoll.h" nogil:
 cdef enum:
     # What ends by itself: as many can be in flight, all others wait in line.
     BOUNDED_MAX = 512
-    # Calls done at once in one pass, so that a coroutine that reads cached data in a loop starves nobody.
-    INLINE_MAX = 64
+    # How long calls are done at once in one pass, so that a coroutine that reads cached data in a loop
+    # starves nobody; and after how many of them, 0.1 ms each at most, the clock is looked at.
+    INLINE_NS_MAX = 300_000
+    INLINE_STRIDE = 4
     # Threads for what the driver cannot do, or cannot do without blocking.
     WORKER_THREADS_MAX = 32
     WORKER_IDLE_NS = 5_000_000_000
@@ -328,11 +331,24 @@ cdef class Flight(Callbacks):
 
     cdef bint take_inline_turn(self) noexcept:
         """Whether one more call may be done at once in this pass. Else the caller lets others run first."""
+        cdef timespec now
+        cdef int64_t now_ns
         if self.inline_pass != self.pass_number:
             self.inline_pass = self.pass_number
             self.inline_count = 0
+            self.inline_end_ns = 0
         self.inline_count += 1
-        return self.inline_count <= INLINE_MAX
+        if self.inline_count % INLINE_STRIDE != 0:
+            return self.inline_end_ns >= 0
+        if self.inline_end_ns < 0:
+            return False
+        clock_gettime(CLOCK_MONOTONIC, &now)
+        now_ns = <int64_t> now.tv_sec * 1_000_000_000 + now.tv_nsec
+        if self.inline_end_ns == 0:
+            self.inline_end_ns = now_ns + INLINE_NS_MAX
+        elif now_ns >= self.inline_end_ns:
+            self.inline_end_ns = -1
+        return self.inline_end_ns >= 0
 
     cdef void publish_works(self) noexcept:
         """Lets the workers see what was submitted: once a pass."""

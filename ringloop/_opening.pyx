@@ -15,7 +15,6 @@ from libc.stdint cimport int64_t, uint64_t
 from posix.unistd cimport close as close_fd
 
 from ringloop._buffered cimport BufferedFile, buffered_file
-from ringloop._core cimport LoopCore
 from ringloop._files cimport Attempt, take_short_ways, unsupported
 from ringloop._flight cimport RL_OP_OPENAT, RL_OP_STATX, RL_SQE_ASYNC
 from ringloop._ops cimport (
@@ -50,7 +49,6 @@ cdef enum:
     BUFFER_BYTES = 131072
     BLOCK_BYTES_MAX = 8388608
 
-cdef object get_running_loop = asyncio._get_running_loop
 cdef object audit = sys.audit
 cdef dict MODES = opening.MODES
 cdef bint WARNS_OF_ENCODING = sys.flags.warn_default_encoding
@@ -152,14 +150,12 @@ cdef class Opening(Attempt):
         call.request.entry.sqe.flags = RL_SQE_ASYNC
         return call
 
-    cdef object at_once(self):
+    cdef object at_once(self, object loop):
         cdef RawOpen call
         cdef RawFile raw
         self.check()
-        if self.opener is not None or type(self.path) is int or (self.flags & O_ACCMODE) != O_RDONLY:
-            return NotImplemented
-        loop = get_running_loop()
-        if not isinstance(loop, LoopCore):
+        if self.opener is not None or type(self.path) is int or (self.flags & O_ACCMODE) != O_RDONLY \
+                or self.is_foreign:
             return NotImplemented
         call = self.open_call()
         call.stage = CALL_OVER

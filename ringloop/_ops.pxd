@@ -21,7 +21,7 @@ cdef extern from "priority.h" nogil:
     int64_t rl_execute_with_priority(rl_work *work)
 
 cdef extern from "resident.h" nogil:
-    enum: RL_WOULD_BLOCK
+    enum: RL_RESIDENT_BYTES_MAX, RL_WOULD_BLOCK
     ctypedef struct rl_statx_time "struct rl_statx_time":
         int64_t seconds
         uint32_t nanoseconds
@@ -58,11 +58,16 @@ cdef extern from "resident.h" nogil:
     int rl_resident_identify(rl_resident *resident, int fd, bint may_wait, rl_resident_file *file,
                              rl_statx *status)
     int64_t rl_resident_pread(int fd, rl_resident_file *file, void *buffer, size_t length, int64_t offset)
+    int64_t rl_resident_read_rest(int fd, rl_resident_file *file, void *buffer, int64_t offset)
+    int64_t rl_resident_pread_fd(
+        rl_resident *resident, int fd, void *buffer, size_t length, int64_t offset)
     int64_t rl_resident_pwrite(
         int fd, rl_resident_file *file, const void *buffer, size_t length, int64_t offset)
     int64_t rl_resident_sendfile(
         int socket_fd, int fd, rl_resident_file *file, size_t length, int64_t offset)
     int rl_resident_close(int fd, rl_resident_file *file)
+    int rl_resident_close_fd(rl_resident *resident, int fd)
+    int rl_resident_look(rl_resident *resident, int fd, uint32_t *kind, rl_statx *status)
     void rl_resident_forget(rl_resident_file *file)
 
 

@@ -26,8 +26,8 @@ from ringloop._flight cimport (
     rl_work,
 )
 from ringloop._ops cimport (
-    RL_WOULD_BLOCK, Call, rl_resident_close, rl_resident_file, rl_resident_forget,
-    rl_resident_identify, rl_resident_pread, rl_resident_pwrite, rl_statx,
+    RL_RESIDENT_BYTES_MAX, RL_WOULD_BLOCK, Call, rl_resident_close_fd, rl_resident_file, rl_resident_forget, rl_resident_identify,
+    rl_resident_look, rl_resident_pread_fd, rl_resident_pwrite, rl_statx,
 )
 from ringloop._os cimport (
     ChangeCall, address_of, audit, encoded_path, fd_of_path, int_argument, is_fd, plain_path,
@@ -47,6 +47,9 @@ cdef extern from "<poll.h>" nogil:
 
 cdef extern from "<stdio.h>" nogil:
     enum: SEEK_SET, SEEK_CUR, SEEK_END
+
+cdef extern from "<sys/stat.h>" nogil:
+    bint S_ISREG(int mode)
 
 cdef extern from "<sys/syscall.h>" nogil:
     enum: SYS_copy_file_range, SYS_lseek, SYS_read, SYS_pread64, SYS_preadv2, SYS_pwrite64, SYS_pwritev2
@@ -232,16 +235,11 @@ cdef class TransferCall(Call):
 
 cdef class ReadCall(TransferCall):
     cdef int64_t from_memory(self) except? -1:
-        cdef rl_resident_file file
-        cdef rl_statx status
-        cdef int64_t count
-        memset(&file, 0, sizeof(file))
-        if rl_resident_identify(self.resident(), self.fd, False, &file, &status) < 0:
-            return RL_WOULD_BLOCK
-        count = rl_resident_pread(
-            self.fd, &file, PyBytes_AS_STRING(self.kept), self.request.entry.sqe.length, self.position)
-        rl_resident_forget(&file)
-        return count
+        if self.request.entry.sqe.length > RL_RESIDENT_BYTES_MAX:
+            return RL_WOULD_BLOCK      # it would be a part of what os.pread gives
+        return rl_resident_pread_fd(
+            self.resident(), self.fd, PyBytes_AS_STRING(self.kept), self.request.entry.sqe.length,
+            self.position)
 
     cdef int64_t attempt(self) noexcept:
         cdef iovec vector
@@ -442,12 +440,7 @@ def pwritev(fd, buffers, offset, flags=0, /):
 
 cdef class CloseCall(Call):
     cdef int64_t at_once(self) except? -1:
-        cdef rl_resident_file file
-        cdef rl_statx status
-        memset(&file, 0, sizeof(file))
-        if rl_resident_identify(self.resident(), self.request.entry.sqe.fd, False, &file, &status) < 0:
-            return RL_WOULD_BLOCK
-        return rl_resident_close(self.request.entry.sqe.fd, &file)
+        return rl_resident_close_fd(self.resident(), self.request.entry.sqe.fd)
 
 
 def close(fd):
@@ -564,12 +557,11 @@ cdef class SeekCall(Call):
         cdef int fd = <int> self.request.call.arguments[0]
         cdef int whence = <int> self.request.call.arguments[2]
         cdef int64_t position
-        cdef rl_resident_file file
+        cdef uint32_t kind = 0
         cdef rl_statx status
-        memset(&file, 0, sizeof(file))
         if whence == SEEK_END:
             # A server may be asked how long its file is.
-            if rl_resident_identify(self.resident(), fd, False, &file, &status) < 0 or not file.reads:
+            if rl_resident_look(self.resident(), fd, &kind, &status) < 0 or not S_ISREG(status.mode):
                 return RL_WOULD_BLOCK
         elif whence != SEEK_SET and whence != SEEK_CUR:
             return RL_WOULD_BLOCK

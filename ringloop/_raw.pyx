@@ -18,7 +18,7 @@ from ringloop._files cimport (
     FILE_WRITE, FileCall, check_bytes, index, lock_writable, size_of,
 )
 from ringloop._flight cimport RL_OP_CLOSE, RL_SQE_ASYNC
-from ringloop._ops cimport RL_WOULD_BLOCK, rl_resident_close, rl_resident_forget
+from ringloop._ops cimport RL_WOULD_BLOCK, rl_resident_close, rl_resident_forget, rl_resident_read_rest
 
 
 cdef extern from "<errno.h>" nogil:
@@ -61,6 +61,14 @@ cdef class RawFile(Descriptor):
         cdef int64_t rest
         cdef int64_t count
         self.locate()
+        rest = <int64_t> self.known.size - self.position
+        if 0 < rest < PIECE_BYTES:
+            # The zero behind the bytes is the room for one more: with that one read nobody sees the object.
+            data = PyBytes_FromStringAndSize(NULL, head_bytes + rest)
+            count = rl_resident_read_rest(
+                self.fd, &self.known, PyBytes_AS_STRING(data) + head_bytes, self.position)
+            if count == rest:
+                return self.joined(data, head, head_bytes, count)
         rest = self.size_now()
         if rest == RL_WOULD_BLOCK:
             return NotImplemented
@@ -71,6 +79,10 @@ cdef class RawFile(Descriptor):
         count = self.read_fully_now(PyBytes_AS_STRING(data) + head_bytes, rest, self.position)
         if count != rest:
             return NotImplemented
+        return self.joined(data, head, head_bytes, count)
+
+    cdef object joined(self, bytes data, const char *head, Py_ssize_t head_bytes, int64_t count):
+        """`data`, into which `count` bytes were read behind the room for `head`."""
         if head_bytes != 0:
             memcpy(PyBytes_AS_STRING(data), head, head_bytes)
         self.move_to(self.position + count)
@@ -92,11 +104,18 @@ cdef class RawFile(Descriptor):
 
     cdef object read_size_now(self, Py_ssize_t length):
         cdef int64_t count
+        cdef int64_t rest
         if length < 0:
             return self.read_all_now(NULL, 0)
+        self.locate()
+        if length > <int64_t> self.known.size - self.position:
+            # No more is asked for than there is, so that nobody has to look whether that was the end.
+            rest = self.size_now()
+            if rest == RL_WOULD_BLOCK:
+                return NotImplemented
+            length = min(length, max(rest - self.position, 0))
         if length > PIECE_BYTES:
             return NotImplemented
-        self.locate()
         data = PyBytes_FromStringAndSize(NULL, length)
         count = self.read_fully_now(PyBytes_AS_STRING(data), length, self.position)
         if count == RL_WOULD_BLOCK:

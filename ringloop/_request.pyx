@@ -20,8 +20,8 @@ from ringloop._flight cimport (
     RL_OP_CLOSE, RL_OP_MSG_RING, RL_OP_OPENAT, RL_OP_READ, RL_OP_RECVMSG, RL_OP_STATX, RL_SQE_ASYNC, rl_sqe,
 )
 from ringloop._ops cimport (
-    CALL_OVER, RL_WOULD_BLOCK, Call, rl_execute_with_priority, rl_resident_close, rl_resident_file,
-    rl_resident_forget, rl_resident_identify, rl_resident_open, rl_resident_pread, rl_resident_pwrite,
+    CALL_OVER, RL_RESIDENT_BYTES_MAX, RL_WOULD_BLOCK, Call, rl_execute_with_priority, rl_resident_close_fd, rl_resident_file,
+    rl_resident_forget, rl_resident_identify, rl_resident_open, rl_resident_pread_fd, rl_resident_pwrite,
     rl_resident_stat, rl_statx,
 )
 from ringloop._os cimport stat_result
@@ -47,9 +47,6 @@ cdef extern from "<sys/socket.h>" nogil:
         void *msg_control
         size_t msg_controllen
         int msg_flags
-
-cdef extern from "resident.h" nogil:
-    enum: RL_RESIDENT_BYTES_MAX
 
 cdef enum:
     IO_BYTES_MAX = 0x7FFFF000      # more is not moved by one system call
@@ -279,6 +276,7 @@ cdef class Request(Call):
             if value < 0:
                 raise ValueError(f"{self.spec.name}(): a length must not be negative")
             self.kept = memory = PyBytes_FromStringAndSize(NULL, min(value, IO_BYTES_MAX))
+            return self.point(position, PyBytes_AS_STRING(memory), PyBytes_GET_SIZE(memory))
         elif kind == KIND_ROOM:
             self.kept = memory = self.room(value)
         elif kind == KIND_PEER:
@@ -494,17 +492,17 @@ cdef class Request(Call):
                 self.resident(), sqe.fd, <const char *> sqe.address, <int> sqe.op_flags, &file, &status)
             rl_resident_forget(&file)
             return outcome
-        if sqe.length > RL_RESIDENT_BYTES_MAX or rl_resident_identify(
-                self.resident(), sqe.fd, False, &file, &status) < 0:
-            return RL_WOULD_BLOCK
         if sqe.opcode == RL_OP_CLOSE:
-            return rl_resident_close(sqe.fd, &file)
+            return rl_resident_close_fd(self.resident(), sqe.fd)
+        if sqe.length > RL_RESIDENT_BYTES_MAX:
+            return RL_WOULD_BLOCK
         if sqe.opcode == RL_OP_READ:
-            outcome = rl_resident_pread(
-                sqe.fd, &file, <void *> sqe.address, sqe.length, <int64_t> sqe.offset)
-        else:
-            outcome = rl_resident_pwrite(
-                sqe.fd, &file, <void *> sqe.address, sqe.length, <int64_t> sqe.offset)
+            return rl_resident_pread_fd(
+                self.resident(), sqe.fd, <void *> sqe.address, sqe.length, <int64_t> sqe.offset)
+        if rl_resident_identify(self.resident(), sqe.fd, False, &file, &status) < 0:
+            return RL_WOULD_BLOCK
+        outcome = rl_resident_pwrite(
+            sqe.fd, &file, <void *> sqe.address, sqe.length, <int64_t> sqe.offset)
         rl_resident_forget(&file)
         return outcome
 

@@ -51,7 +51,8 @@ struct rl_open_how {
 
 struct rl_resident {
     struct rl_mounts *mounts;
-    uint64_t resolve; /* how openat2() is to walk */
+    uint64_t resolve;  /* how openat2() is to walk */
+    uint64_t refusals; /* a bit for every 64th fd: see rl_resident_refusals() */
 };
 
 static int open_cached(const struct rl_resident *resident, int dirfd, const char *path, int flags)
@@ -193,9 +194,8 @@ int rl_resident_stat(struct rl_resident *resident, int dirfd, const char *path, 
                      struct rl_statx *status)
 {
     uint32_t kind;
-    struct rl_resident_file file;
     if ((at_flags & AT_EMPTY_PATH) != 0 && path[0] == '\0')
-        return dirfd >= 0 ? rl_resident_identify(resident, dirfd, false, &file, status) : RL_WOULD_BLOCK;
+        return dirfd >= 0 ? rl_resident_look(resident, dirfd, &kind, status) : RL_WOULD_BLOCK;
     if ((at_flags & ~(AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH)) != 0)
         return RL_WOULD_BLOCK;
     int flags = (at_flags & AT_SYMLINK_NOFOLLOW) != 0 ? O_NOFOLLOW : 0;
@@ -208,7 +208,7 @@ int rl_resident_stat(struct rl_resident *resident, int dirfd, const char *path, 
 
 /* ---- opening ---- */
 
-static void fill(struct rl_resident_file *file, uint32_t kind, int flags, const struct rl_statx *status)
+void rl_resident_fill(struct rl_resident_file *file, uint32_t kind, int flags, const struct rl_statx *status)
 {
     *file = (struct rl_resident_file){
         .kind = kind,
@@ -216,6 +216,7 @@ static void fill(struct rl_resident_file *file, uint32_t kind, int flags, const 
         .reads = S_ISREG(status->mode) && (flags & (O_DIRECT | O_PATH)) == 0,
         /* O_SYNC has the bit of O_DSYNC too. */
         .writes = S_ISREG(status->mode) && (flags & (O_DIRECT | O_PATH | O_DSYNC)) == 0,
+        .readable = (flags & O_ACCMODE) != O_WRONLY,
         .writable = (flags & O_ACCMODE) != O_RDONLY,
         /* Up to 6.18 these have no RWF_NOWAIT: a try would cost as much as the proof. */
         .lacks_nowait = (kind & (RL_FS_MEMORY | RL_FS_STACKED)) != 0,
@@ -269,26 +270,55 @@ int rl_resident_open(struct rl_resident *resident, int dirfd, const char *path, 
         close(fd);
         return RL_WOULD_BLOCK;
     }
-    fill(file, kind, flags, status);
+    rl_resident_fill(file, kind, flags, status);
     return fd;
+}
+
+/* ---- by an fd ---- */
+
+bool rl_resident_may_ask(struct rl_resident *resident)
+{
+    return rl_resident_is_current(resident) && !is_wary(resident);
+}
+
+uint64_t *rl_resident_refusals(struct rl_resident *resident)
+{
+    return &resident->refusals;
+}
+
+int rl_resident_look(struct rl_resident *resident, int fd, uint32_t *kind, struct rl_statx *status)
+{
+    if (!rl_resident_may_ask(resident))
+        return RL_WOULD_BLOCK;
+    int result = statx_fd(fd, WITHOUT_SYNC, status);
+    if (result < 0)
+        return certain(result);
+    *kind = kind_of(resident, status);
+    return (*kind & RL_FS_LOCAL) != 0 ? 0 : RL_WOULD_BLOCK;
 }
 
 int rl_resident_identify(struct rl_resident *resident, int fd, bool may_wait, struct rl_resident_file *file,
                          struct rl_statx *status)
 {
+    uint32_t kind = 0;
     *file = (struct rl_resident_file){0};
-    if (!rl_resident_is_current(resident) ||
-        (!may_wait && is_wary(resident)))
-        return RL_WOULD_BLOCK;
-    int result = statx_fd(fd, may_wait ? 0 : WITHOUT_SYNC, status);
-    if (result < 0)
-        return may_wait ? result : certain(result);
-    uint32_t kind = kind_of(resident, status);
+    if (!may_wait) {
+        int result = rl_resident_look(resident, fd, &kind, status);
+        if (result < 0)
+            return result;
+    } else {
+        if (!rl_resident_is_current(resident))
+            return RL_WOULD_BLOCK;
+        int result = statx_fd(fd, 0, status);
+        if (result < 0)
+            return result;
+        kind = kind_of(resident, status);
+    }
     if ((kind & RL_FS_LOCAL) == 0 || !(S_ISREG(status->mode) || S_ISDIR(status->mode)))
-        return may_wait || (kind & RL_FS_LOCAL) != 0 ? 0 : RL_WOULD_BLOCK;
+        return 0;
     int flags = fcntl(fd, F_GETFL);
     if (flags < 0)
         return -errno;
-    fill(file, kind, flags, status);
+    rl_resident_fill(file, kind, flags, status);
     return 0;
 }

@@ -50,7 +50,7 @@ struct rl_statx {
 struct rl_resident_file {
     uint32_t kind; /* RL_FS_*; 0: nothing is known */
     bool reads, writes;  /* whether these may be tried at once */
-    bool writable;       /* it is open for writing */
+    bool readable, writable; /* what it is open for */
     bool lacks_nowait, lacks_cachestat;
     uint64_t size; /* when it was last seen */
     int64_t changed_seconds;
@@ -96,6 +96,18 @@ int rl_resident_identify(struct rl_resident *resident, int fd, bool may_wait, st
                          struct rl_statx *status);
 
 /*
+ * For resident_io.c: whether an fd about which nothing is known may be asked anything; what it is, and
+ * RL_FS_* of where, as 0, -errno or RL_WOULD_BLOCK; and for which of 64 classes of fds RWF_NOWAIT was
+ * refused last, a hint of what to try first.
+ */
+bool rl_resident_may_ask(struct rl_resident *resident);
+int rl_resident_look(struct rl_resident *resident, int fd, uint32_t *kind, struct rl_statx *status);
+uint64_t *rl_resident_refusals(struct rl_resident *resident);
+
+/* Fills *file by what rl_resident_look() found and fcntl(F_GETFL) answered. */
+void rl_resident_fill(struct rl_resident_file *file, uint32_t kind, int flags, const struct rl_statx *status);
+
+/*
  * pread(), or with offset -1 read(), of what is in memory: bytes, 0 exactly at the end of the file, -errno
  * or RL_WOULD_BLOCK. The count may be short of what the file has (RL_RESIDENT_BYTES_MAX, or pages that
  * went): the caller goes on. With offset -1 no other call that moves the position may be under way on the
@@ -110,6 +122,19 @@ int64_t rl_resident_pread(int fd, struct rl_resident_file *file, void *buffer, s
 int64_t rl_resident_sendfile(int socket_fd, int fd, struct rl_resident_file *file, size_t length,
                              int64_t offset);
 
+/*
+ * pread() of all from `offset` on to the end of the file, if that is where it was when it was last seen.
+ * `buffer` has room for one byte more. Bytes, more than none, or RL_WOULD_BLOCK.
+ */
+int64_t rl_resident_read_rest(int fd, struct rl_resident_file *file, void *buffer, int64_t offset);
+
+/*
+ * What rl_resident_pread() is, of an fd about which nothing is known and nothing will be remembered: it is
+ * asked no more than this read takes.
+ */
+int64_t rl_resident_pread_fd(struct rl_resident *resident, int fd, void *buffer, size_t length,
+                             int64_t offset);
+
 /* pwrite(), or with offset -1 write(): bytes, perhaps fewer than asked for, -errno or RL_WOULD_BLOCK. */
 int64_t rl_resident_pwrite(int fd, struct rl_resident_file *file, const void *buffer, size_t length,
                            int64_t offset);
@@ -119,6 +144,9 @@ int64_t rl_resident_pwrite(int fd, struct rl_resident_file *file, const void *bu
  * is no help then: it drops the file on the submitting thread. Give it to a worker, or IOSQE_ASYNC.)
  */
 int rl_resident_close(int fd, struct rl_resident_file *file);
+
+/* The same of an fd about which nothing is known. */
+int rl_resident_close_fd(struct rl_resident *resident, int fd);
 
 /* Empties *file, whose fd somebody else closes, before or after. */
 void rl_resident_forget(struct rl_resident_file *file);

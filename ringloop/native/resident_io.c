@@ -72,6 +72,12 @@ static int64_t settled(long result)
     return errno == EAGAIN || errno == EINTR || errno == EPERM || errno == ENOSYS ? RL_WOULD_BLOCK : -errno;
 }
 
+/* The bit of rl_resident_refusals() for this fd. */
+static uint64_t class_of(int fd)
+{
+    return (uint64_t)1 << (fd & 63);
+}
+
 static uint64_t page_bytes(void)
 {
     return (uint64_t)sysconf(_SC_PAGESIZE);
@@ -85,26 +91,39 @@ static uint64_t pages_in(uint64_t offset, uint64_t length, uint64_t size)
     return offset >= size ? 0 : (end + page - 1) / page - offset / page;
 }
 
+enum presence { ABSENT, PRESENT, BEYOND_END };
+
 /*
  * Whether a read with RWF_NOWAIT finds all it asks for, so that it starts no reading of its own. The size
- * that was seen last will mostly do: had the file grown, the new pages would be in memory too.
+ * that was seen last will mostly do: had the file grown, the new pages would be in memory too. From the
+ * end on there is nothing to read.
  */
-static bool is_cached(int fd, struct rl_resident_file *file, uint64_t offset, uint64_t length)
+static enum presence find(int fd, struct rl_resident_file *file, uint64_t offset, uint64_t length)
 {
     struct cached found;
     struct stat status;
-    if (file->lacks_cachestat || length == 0)
-        return true;
+    if (length == 0 || offset > INT64_MAX - length) /* the latter is an error */
+        return PRESENT;
+    bool is_behind = offset >= file->size;
+    if (is_behind) {
+        if (fstat(fd, &status) < 0)
+            return ABSENT;
+        file->size = (uint64_t)status.st_size;
+        if (offset >= file->size && file->readable)
+            return BEYOND_END;
+    }
+    if (file->lacks_cachestat)
+        return PRESENT;
     if (count_cached(fd, offset, length, &found) < 0) {
         file->lacks_cachestat = true;
-        return true;
+        return PRESENT;
     }
-    if (offset < file->size && found.pages >= pages_in(offset, length, file->size))
-        return true;
-    if (fstat(fd, &status) < 0)
-        return false;
+    if (found.pages >= pages_in(offset, length, file->size))
+        return PRESENT;
+    if (is_behind || fstat(fd, &status) < 0)
+        return ABSENT;
     file->size = (uint64_t)status.st_size;
-    return found.pages >= pages_in(offset, length, file->size);
+    return found.pages >= pages_in(offset, length, file->size) ? PRESENT : ABSENT;
 }
 
 /* No page is in swap. Holes read as zeroes. */
@@ -208,6 +227,12 @@ static bool is_up_to_date(int fd, struct rl_resident_file *file, uint64_t offset
     return true;
 }
 
+static long pread_nowait(int fd, void *buffer, size_t length, int64_t offset)
+{
+    struct iovec vector = {buffer, length};
+    return syscall(SYSCALL_PREADV2, fd, &vector, 1, (long)offset, (long)(offset >> 32), NOWAIT);
+}
+
 int64_t rl_resident_pread(int fd, struct rl_resident_file *file, void *buffer, size_t length, int64_t offset)
 {
     if (!file->reads || offset < -1)
@@ -219,10 +244,10 @@ int64_t rl_resident_pread(int fd, struct rl_resident_file *file, void *buffer, s
         return -errno;
     uint64_t begin = (uint64_t)position;
     if (!file->lacks_nowait) {
-        if (!is_cached(fd, file, begin, length))
-            return RL_WOULD_BLOCK;
-        struct iovec vector = {buffer, length};
-        long result = syscall(SYSCALL_PREADV2, fd, &vector, 1, (long)offset, (long)(offset >> 32), NOWAIT);
+        enum presence presence = find(fd, file, begin, length);
+        if (presence != PRESENT)
+            return presence == BEYOND_END ? 0 : RL_WOULD_BLOCK;
+        long result = pread_nowait(fd, buffer, length, offset);
         if (result >= 0 || errno != EOPNOTSUPP)
             return settled(result);
         file->lacks_nowait = true;
@@ -231,6 +256,80 @@ int64_t rl_resident_pread(int fd, struct rl_resident_file *file, void *buffer, s
                                          : !is_up_to_date(fd, file, begin, length))
         return RL_WOULD_BLOCK;
     return settled(offset >= 0 ? pread(fd, buffer, length, offset) : read(fd, buffer, length));
+}
+
+/* To the end of the file, if it is as long as it was when it was last seen: see resident.h. */
+int64_t rl_resident_read_rest(int fd, struct rl_resident_file *file, void *buffer, int64_t offset)
+{
+    struct stat status;
+    if (offset < 0 || (uint64_t)offset >= file->size ||
+        file->size - (uint64_t)offset >= RL_RESIDENT_BYTES_MAX)
+        return RL_WOULD_BLOCK;
+    size_t rest = (size_t)(file->size - (uint64_t)offset);
+    uint64_t end = file->size;
+    int64_t count = rl_resident_pread(fd, file, buffer, rest + 1, offset);
+    if (count < 0 || (size_t)count != rest)
+        return RL_WOULD_BLOCK;
+    /* With RWF_NOWAIT it may also have stopped before a page that is not there. */
+    if (!file->lacks_nowait && end % page_bytes() == 0 &&
+        (fstat(fd, &status) < 0 || (uint64_t)status.st_size != end))
+        return RL_WOULD_BLOCK;
+    return count;
+}
+
+/*
+ * RWF_NOWAIT is a promise that file systems make one by one, and that they break only for O_DIRECT and for
+ * what is not cached. So where every page that is asked for is there, it does not matter what the fd is; and
+ * giving the read to the ring would be no safer, which begins with the same try on the same thread.
+ */
+static int64_t read_cached(struct rl_resident *resident, int fd, void *buffer, size_t length, int64_t offset)
+{
+    struct cached found;
+    if (count_cached(fd, (uint64_t)offset, length, &found) < 0 ||
+        found.pages < pages_in((uint64_t)offset, length, UINT64_MAX))
+        return RL_WOULD_BLOCK;
+    long result = pread_nowait(fd, buffer, length, offset);
+    if (result < 0 && errno == EOPNOTSUPP) {
+        *rl_resident_refusals(resident) |= class_of(fd);
+        return RL_WOULD_BLOCK;
+    }
+    return settled(result);
+}
+
+int64_t rl_resident_pread_fd(struct rl_resident *resident, int fd, void *buffer, size_t length,
+                             int64_t offset)
+{
+    uint32_t kind;
+    struct rl_statx status;
+    struct rl_resident_file file;
+    if (!rl_resident_may_ask(resident))
+        return RL_WOULD_BLOCK;
+    if (length > RL_RESIDENT_BYTES_MAX)
+        length = RL_RESIDENT_BYTES_MAX;
+    bool is_tried = offset >= 0 && length != 0 && (*rl_resident_refusals(resident) & class_of(fd)) == 0;
+    int flags = 0;
+    if (is_tried) {
+        flags = fcntl(fd, F_GETFL);
+        int64_t count = flags < 0 || (flags & (O_DIRECT | O_PATH)) != 0
+                            ? RL_WOULD_BLOCK
+                            : read_cached(resident, fd, buffer, length, offset);
+        if (flags < 0 || count != RL_WOULD_BLOCK)
+            return count;
+    }
+    if (rl_resident_look(resident, fd, &kind, &status) < 0 || !S_ISREG(status.mode))
+        return RL_WOULD_BLOCK;
+    if (!is_tried && (kind & RL_FS_MEMORY) == 0) /* there flags are of no matter */
+        flags = fcntl(fd, F_GETFL);
+    if (flags < 0)
+        return RL_WOULD_BLOCK;
+    rl_resident_fill(&file, kind, flags, &status);
+    int64_t count = rl_resident_pread(fd, &file, buffer, length, offset);
+    if (file.lacks_nowait)
+        *rl_resident_refusals(resident) |= class_of(fd);
+    else
+        *rl_resident_refusals(resident) &= ~class_of(fd);
+    rl_resident_forget(&file);
+    return count;
 }
 
 /* ---- sending ---- */
@@ -294,12 +393,19 @@ int64_t rl_resident_pwrite(int fd, struct rl_resident_file *file, const void *bu
 /* ---- closing ---- */
 
 /* Whether the last change is so recent that there may be data to be written back. */
-static bool is_fresh(const struct stat *status)
+static bool is_fresh(int64_t changed_seconds)
 {
     struct timespec now;
     clock_gettime(CLOCK_REALTIME_COARSE, &now);
-    return now.tv_sec - status->st_ctim.tv_sec < FRESH_SECONDS;
+    return now.tv_sec - changed_seconds < FRESH_SECONDS;
 }
+
+/* What is seen of a file right before it is closed. */
+struct last_look {
+    uint32_t mode;
+    uint64_t links, blocks;
+    int64_t changed_seconds;
+};
 
 /*
  * Two things make a close slow, whoever opened the file and how. The last close of an unlinked file frees
@@ -311,27 +417,45 @@ static bool is_fresh(const struct stat *status)
  * Who opened it for writing may in addition have reservations to give back. The last link can still go
  * between the look and the close, within half a microsecond.
  */
-static bool closes_at_once(int fd, const struct rl_resident_file *file)
+static bool closes_at_once(int fd, uint32_t kind, bool is_writable, const struct last_look *look)
 {
-    struct stat status;
     struct cached found;
-    if (fstat(fd, &status) < 0)
-        return true; /* close() has the error */
-    if ((file->kind & RL_FS_MEMORY) != 0)
-        return status.st_nlink != 0 || status.st_blocks <= SMALL_BLOCKS;
-    if (status.st_nlink == 0 || file->writable)
+    if ((kind & RL_FS_MEMORY) != 0)
+        return look->links != 0 || look->blocks <= SMALL_BLOCKS;
+    if (look->links == 0 || is_writable)
         return false;
-    if (!S_ISREG(status.st_mode) || status.st_blocks <= SMALL_BLOCKS || !is_fresh(&status))
+    if (!S_ISREG(look->mode) || look->blocks <= SMALL_BLOCKS || !is_fresh(look->changed_seconds))
         return true;
-    return (file->kind & RL_FS_STACKED) == 0 && status.st_blocks <= COUNTABLE_BLOCKS &&
+    return (kind & RL_FS_STACKED) == 0 && look->blocks <= COUNTABLE_BLOCKS &&
            count_cached(fd, 0, 0, &found) == 0 && found.dirty == 0;
 }
 
 int rl_resident_close(int fd, struct rl_resident_file *file)
 {
-    struct rl_resident_file known = *file;
+    struct stat status;
+    uint32_t kind = file->kind;
+    bool is_writable = file->writable;
     rl_resident_forget(file);
-    if ((known.kind & RL_FS_LOCAL) == 0 || !closes_at_once(fd, &known))
+    if ((kind & RL_FS_LOCAL) == 0)
+        return RL_WOULD_BLOCK;
+    if (fstat(fd, &status) == 0) { /* else close() has the error */
+        struct last_look look = {status.st_mode, status.st_nlink, (uint64_t)status.st_blocks,
+                                 status.st_ctim.tv_sec};
+        if (!closes_at_once(fd, kind, is_writable, &look))
+            return RL_WOULD_BLOCK;
+    }
+    return close(fd) < 0 ? -errno : 0;
+}
+
+int rl_resident_close_fd(struct rl_resident *resident, int fd)
+{
+    uint32_t kind;
+    struct rl_statx status;
+    if (rl_resident_look(resident, fd, &kind, &status) < 0 || !(S_ISREG(status.mode) || S_ISDIR(status.mode)))
+        return RL_WOULD_BLOCK;
+    int flags = (kind & RL_FS_MEMORY) != 0 ? 0 : fcntl(fd, F_GETFL); /* there it is of no matter */
+    struct last_look look = {status.mode, status.link_count, status.blocks, status.changed.seconds};
+    if (flags < 0 || !closes_at_once(fd, kind, (flags & O_ACCMODE) != O_RDONLY, &look))
         return RL_WOULD_BLOCK;
     return close(fd) < 0 ? -errno : 0;
 }
