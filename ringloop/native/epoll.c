@@ -46,17 +46,9 @@ static int64_t monotonic_ns(void)
 
 /* ---- workers ---- */
 
-/* Makes the pool of workers and lets its bell end waits. 0, or -errno. */
+/* Makes the pool of workers, whose bell ends waits. 0, or -errno. */
 static int hire(struct rl_epoll *epoll)
 {
-    /* By edges it need not be read: each ring is one. */
-    struct epoll_event event = {.events = EPOLLIN | EPOLLET, .data.u64 = BELL};
-    if (epoll->bell_fd < 0)
-        epoll->bell_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (epoll->bell_fd < 0)
-        return -errno;
-    if (epoll_ctl(epoll->driver.fd, EPOLL_CTL_ADD, epoll->bell_fd, &event) != 0 && errno != EEXIST)
-        return -errno;
     epoll->workers = rl_workers_create(epoll->bell_fd, WORKERS_MAX, WORKER_IDLE_NS);
     return epoll->workers != NULL ? 0 : -ENOMEM;
 }
@@ -297,8 +289,14 @@ static int set_up(struct rl_epoll *epoll, uint32_t sq_entries, uint32_t cq_entri
     driver->cqes = epoll->cqes = calloc(driver->cq_entries, sizeof *epoll->cqes);
     if (driver->sqes == NULL || epoll->cqes == NULL || rl_epoll_requests_create(epoll) != 0)
         return -ENOMEM;
+    /* Both now: no operation is to fail for lack of a descriptor that is not its own. */
     driver->fd = epoll_create1(EPOLL_CLOEXEC);
-    return driver->fd >= 0 ? 0 : -errno;
+    epoll->bell_fd = driver->fd >= 0 ? eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK) : RL_EPOLL_NONE;
+    if (epoll->bell_fd < 0)
+        return -errno;
+    /* By edges it need not be read: each ring is one. */
+    struct epoll_event event = {.events = EPOLLIN | EPOLLET, .data.u64 = BELL};
+    return epoll_ctl(driver->fd, EPOLL_CTL_ADD, epoll->bell_fd, &event) == 0 ? 0 : -errno;
 }
 
 rl_driver *rl_epoll_create(uint32_t sq_entries, uint32_t cq_entries, int *error)

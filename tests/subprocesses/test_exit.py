@@ -310,7 +310,7 @@ def test_no_signal_handler_and_no_thread(watch: Watch) -> None:
     async def main() -> None:
         threads, handler = leaks.thread_count(), signal.getsignal(signal.SIGCHLD)
         child = await asyncio.create_subprocess_exec(*SLEEP)
-        assert leaks.thread_count() == threads
+        assert leaks.thread_count() <= threads  # others may end meanwhile
         assert signal.getsignal(signal.SIGCHLD) == handler
         child.kill()
         await child.wait()
