@@ -103,6 +103,10 @@ def server(request: pytest.FixtureRequest, tree: Path) -> Iterator[Server]:
                 idle.sendall(b"GET /hello.txt HTTP/1.1\r\nHost: x\r\n\r\n")
                 assert idle.recv(1000).startswith(b"HTTP/1.1 200")
                 process.send_signal(signal.SIGINT)
+                if request.param == "asyncio":
+                    # Its runner has no wake-up fd: a signal that comes just before the loop waits ends no wait.
+                    with contextlib.suppress(OSError):
+                        idle.sendall(b"G")
                 _, complaints = process.communicate(timeout=TIMEOUT)
             assert (process.returncode, complaints) == (130, "")
         finally:
