@@ -104,7 +104,7 @@ def server(request: pytest.FixtureRequest, tree: Path) -> Iterator[Server]:
                 assert idle.recv(1000).startswith(b"HTTP/1.1 200")
                 process.send_signal(signal.SIGINT)
                 if request.param == "asyncio":
-                    # Its runner has no wake-up fd: a signal that comes just before the loop waits ends no wait.
+                    # Its runner has no wake-up fd: a signal just before the loop waits ends no wait.
                     with contextlib.suppress(OSError):
                         idle.sendall(b"G")
                 _, complaints = process.communicate(timeout=TIMEOUT)
