@@ -26,7 +26,19 @@ from ringloop._sendfile import OFFSET_IS_TRUE, file_below
 BLOCK_BYTES = 64 * 1024
 SOCKET_BLOCK_BYTES = 256 * 1024
 
-_FallbackProtocol: Any = getattr(base_events, "_SendfileFallbackProtocol")  # noqa: B009
+_AsyncioProtocol: Any = getattr(base_events, "_SendfileFallbackProtocol")  # noqa: B009
+
+
+class _FallbackProtocol(_AsyncioProtocol):
+    """What the transport tells instead of its own protocol, while a file is written to it."""
+
+    _write_ready_fut: asyncio.Future[None] | None
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Also once nobody waits for room any more: the call was under way as the file's end came."""
+        if self._write_ready_fut is not None and self._write_ready_fut.done():
+            self._write_ready_fut = None
+        super().connection_lost(exc)
 
 
 class _Reader:

@@ -26,8 +26,9 @@ from ringloop._flight cimport (
     rl_work,
 )
 from ringloop._ops cimport (
-    RL_RESIDENT_BYTES_MAX, RL_WOULD_BLOCK, Call, rl_resident_close_fd, rl_resident_file, rl_resident_forget, rl_resident_identify,
-    rl_resident_look, rl_resident_pread_fd, rl_resident_pwrite, rl_statx,
+    RL_RESIDENT_BYTES_MAX, RL_WOULD_BLOCK, Call, rl_resident_close_fd, rl_resident_file,
+    rl_resident_forget, rl_resident_identify, rl_resident_look, rl_resident_pread_fd, rl_resident_pwrite,
+    rl_statx,
 )
 from ringloop._os cimport (
     ChangeCall, address_of, audit, encoded_path, fd_of_path, int_argument, is_fd, plain_path,

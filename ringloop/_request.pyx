@@ -20,9 +20,9 @@ from ringloop._flight cimport (
     RL_OP_CLOSE, RL_OP_MSG_RING, RL_OP_OPENAT, RL_OP_READ, RL_OP_RECVMSG, RL_OP_STATX, RL_SQE_ASYNC, rl_sqe,
 )
 from ringloop._ops cimport (
-    CALL_OVER, RL_RESIDENT_BYTES_MAX, RL_WOULD_BLOCK, Call, rl_execute_with_priority, rl_resident_close_fd, rl_resident_file,
-    rl_resident_forget, rl_resident_identify, rl_resident_open, rl_resident_pread_fd, rl_resident_pwrite,
-    rl_resident_stat, rl_statx,
+    CALL_OVER, RL_RESIDENT_BYTES_MAX, RL_WOULD_BLOCK, Call, rl_execute_with_priority, rl_resident_close_fd,
+    rl_resident_file, rl_resident_forget, rl_resident_identify, rl_resident_open, rl_resident_pread_fd,
+    rl_resident_pwrite, rl_resident_stat, rl_statx,
 )
 from ringloop._os cimport stat_result
 

@@ -12,6 +12,7 @@ import pytest
 from network.peers import Background, close_with_reset, receive_all, receive_exactly, tcp_pair
 from network.recorders import Recorder, drive, settle
 from network.sendfile_ways import BYTES, DIRECT_WAYS, by_socket, by_tls, by_transport
+from ringloop import _file_writing
 from support.leaks import open_fds
 
 
@@ -203,6 +204,18 @@ def test_the_peer_goes_in_the_middle(same_as_asyncio: Any, path: Path, way: Any)
                 return error, recorder.names, line.transport is None or line.transport.is_closing()
 
     same_as_asyncio(lambda loop_factory: drive(loop_factory, main))
+
+
+async def test_a_connection_that_is_lost_as_the_call_ends_is_told_of() -> None:
+    """The transport had the call of connection_lost under way when it got its own protocol back."""
+    recorder = Recorder()
+    async with by_transport(protocol=recorder) as line:
+        stand_in = _file_writing._FallbackProtocol(line.transport)
+        stand_in.pause_writing()
+        await stand_in.restore()
+        stand_in.connection_lost(BrokenPipeError())
+        assert recorder.names == ["connection_made", "connection_lost"]
+        recorder.events.pop()
 
 
 def test_after_write_eof(same_as_asyncio: Any, path: Path) -> None:

@@ -136,6 +136,20 @@ async def test_reading_what_is_cached_starves_no_timer(tmp_path: Path) -> None:
         os.close(fd)
 
 
+async def test_a_large_read_is_whole(tmp_path: Path) -> None:
+    """More than is read at once on the loop's own thread."""
+    content = os.urandom(3 << 20)
+    (tmp_path / "large").write_bytes(content)
+    fd = os.open(tmp_path / "large", os.O_RDONLY)
+    try:
+        assert await ringloop.os.pread(fd, len(content), 0) == content
+        assert await ringloop.os.pread(fd, 2 << 20, 7) == content[7 : 7 + (2 << 20)]
+        assert await ringloop.os.read(fd, len(content) + 1) == content
+        assert await ringloop.submit("read", fd, len(content), 0) == content
+    finally:
+        os.close(fd)
+
+
 def test_imported_when_asked_for(run_child: Callable[..., Any]) -> None:
     run_child("""
         import sys, ringloop

@@ -22,7 +22,7 @@ ANYIO = Suite(
     "4.16.0",
     ("-p", "no:asyncio", "tests/test_fileio.py", "tests/test_tempfile.py", "tests/test_to_thread.py"),
     {},
-    300,
+    250,
 )
 
 pytestmark = pytest.mark.timeout(1200)
