@@ -22,6 +22,7 @@ from network.peers import Background, receive_all, receive_exactly, tcp_pair, un
 from network.recorders import Recorder, drive
 from network.sendfile_ways import BYTES, DIRECT_WAYS, WAYS, by_socket, by_tls, by_transport
 from support.compare import normalised
+from support.loops import ORACLE
 from support.waiting import until_asleep
 
 UNIX_LOOP: Any = asyncio.SelectorEventLoop
@@ -116,8 +117,21 @@ def test_the_part_asked_for_arrives(same_as_asyncio: Any, path: Path, kind: str,
 @pytest.mark.parametrize("part", [(), (0, 10), (5,), (5, 1_000_000)], ids=str)
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("kind", list(KINDS)[2:])
-def test_all_kinds_of_files(same_as_asyncio: Any, path: Path, kind: str, way: Any, part: Any) -> None:
-    same_as_asyncio(sending(way, lambda: KINDS[kind](path), *part))
+def test_all_kinds_of_files(
+    same_as_asyncio: Any, loop_name: str, path: Path, kind: str, way: Any, part: Any
+) -> None:
+    arrived = []
+
+    def scenario(loop_factory: Any) -> Any:
+        result, received, position = sending(way, lambda: KINDS[kind](path), *part)(loop_factory)
+        arrived.append(received)
+        return result, len(received), position
+
+    same_as_asyncio(scenario)
+    offset = part[0] if part else 0
+    # Before 3.14, asyncio reads into what its transport has not sent yet (since 3.12 it keeps no copy).
+    if loop_name != ORACLE:
+        assert arrived[-1] == BYTES[offset : offset + len(arrived[-1])]
 
 
 @pytest.mark.parametrize("way", WAYS)
