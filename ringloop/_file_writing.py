@@ -14,6 +14,8 @@ import os
 import socket
 import stat
 from asyncio import base_events
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import ringloop.os
@@ -93,11 +95,19 @@ async def _reader(file: Any, offset: int, count: int | None, block_bytes: int) -
     return _Reader(fd, position, count, block_bytes)
 
 
-async def _leave(file: Any, position: int) -> None:
-    """Lets the file stand behind what was sent."""
-    sought = file.seek(position)
-    if isinstance(file, File):
-        await sought
+async def _write(file: Any, offset: int, reader: _Reader, write: Callable[[bytes], Awaitable[None]]) -> int:
+    """Gives all blocks to `write`; how many bytes. After an error, too, the file stands behind them."""
+    sent_bytes = 0
+    try:
+        while block := await reader.read():
+            await write(block)
+            sent_bytes += len(block)
+        return sent_bytes
+    finally:
+        if sent_bytes:
+            sought = file.seek(offset + sent_bytes)
+            if isinstance(file, File):
+                await sought
 
 
 async def write_to_socket(
@@ -109,15 +119,7 @@ async def write_to_socket(
     if reader is None:
         inherited: Any = asyncio.BaseEventLoop
         return int(await inherited._sock_sendfile_fallback(loop, sock, file, offset, count))
-    sent_bytes = 0
-    try:
-        while block := await reader.read():
-            await loop.sock_sendall(sock, block)
-            sent_bytes += len(block)
-        return sent_bytes
-    finally:
-        if sent_bytes:
-            await _leave(file, offset + sent_bytes)
+    return await _write(file, offset, reader, partial(loop.sock_sendall, sock))
 
 
 async def write_to_transport(
@@ -129,18 +131,16 @@ async def write_to_transport(
     if reader is None:
         inherited: Any = asyncio.BaseEventLoop
         return int(await inherited._sendfile_fallback(loop, transp, file, offset, count))
-    sent_bytes = 0
     protocol = _FallbackProtocol(transp)
+
+    async def write(block: bytes) -> None:
+        if not OFFSET_IS_TRUE:
+            await protocol.drain()
+        transp.write(block)
+        if OFFSET_IS_TRUE:
+            await protocol.drain()
+
     try:
-        while block := await reader.read():
-            if not OFFSET_IS_TRUE:
-                await protocol.drain()
-            transp.write(block)
-            if OFFSET_IS_TRUE:
-                await protocol.drain()
-            sent_bytes += len(block)
-        return sent_bytes
+        return await _write(file, offset, reader, write)
     finally:
-        if sent_bytes:
-            await _leave(file, offset + sent_bytes)
         await protocol.restore()

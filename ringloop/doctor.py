@@ -11,9 +11,9 @@ import textwrap
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from ringloop import _core, hiding, kernel_names, operations
+from ringloop import _core, kernel_names, operations
 from ringloop.drivers import ENVIRONMENT, available_driver, prove_io_uring, requested_driver
-from ringloop.errors import RingUnavailableError
+from ringloop.errors import DISABLE_ENVIRONMENT, RingUnavailableError
 from ringloop.kernel_names import Meaning, meanings, operation_names
 from ringloop.machine import CAP_IPC_LOCK, CAP_SYS_ADMIN, Facts, read_facts
 
@@ -119,9 +119,9 @@ def _described(bits: Iterable[Meaning]) -> Iterator[str]:
 
 def _missing(report: Mapping[str, Any]) -> Iterator[str]:
     """What the ring lacks that a loop would use, and what that costs."""
-    disabled = os.environ.get(hiding.ENVIRONMENT)
+    disabled = os.environ.get(DISABLE_ENVIRONMENT)
     if disabled:
-        yield f"{hiding.ENVIRONMENT}={disabled} hides what it names"
+        yield f"{DISABLE_ENVIRONMENT}={disabled} hides what it names"
     for field, names in (
         ("setup_flags", kernel_names.SETUP_FLAGS),
         ("features", kernel_names.FEATURES),

@@ -6,8 +6,8 @@ Called when a loop is made. Invariant: where nobody asked for a driver, there is
 import logging
 import os
 
-from ringloop import _core, hiding
-from ringloop.errors import RingUnavailableError, ring_unavailable
+from ringloop import _core
+from ringloop.errors import DISABLE_ENVIRONMENT, RingUnavailableError, ring_unavailable
 
 ENVIRONMENT = "RINGLOOP_DRIVER"
 
@@ -90,9 +90,11 @@ def fall_back(error: RingUnavailableError) -> str:
 def hide_what_is_disabled() -> None:
     """Lets rings that are made from now on lack what RINGLOOP_DISABLE names; ValueError for other names."""
     global _hidden, _proven_in_pid, _refused_in_pid
-    names = os.environ.get(hiding.ENVIRONMENT, "")
+    names = os.environ.get(DISABLE_ENVIRONMENT, "")
     if names == _hidden:
         return
+    from ringloop import hiding  # few processes hide anything
+
     hidden = hiding.parse(names)
     _core.hide(hidden.setup_flags, hidden.features, hidden.capabilities, hiding.opcode_bits(hidden.opcodes))
     _hidden = names

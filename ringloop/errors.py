@@ -14,7 +14,9 @@ from ringloop.machine import CAP_IPC_LOCK, CAP_SYS_ADMIN, Facts, read_facts
 
 #: The oldest kernel whose rings have all that the loop needs: io_uring_enter's timeout (EXT_ARG).
 KERNEL_MIN = "5.11"
-KERNEL_MIN_NUMBERS = (5, 11)
+
+#: The environment variable that hides parts of io_uring: see hiding.py.
+DISABLE_ENVIRONMENT = "RINGLOOP_DISABLE"
 
 
 class RingCause(enum.IntEnum):
@@ -120,13 +122,13 @@ def _not_built_in(facts: Facts) -> Explanation:
 
 
 def _too_old(facts: Facts) -> Explanation:
-    disabled = os.environ.get("RINGLOOP_DISABLE")
-    if disabled and facts.kernel >= KERNEL_MIN_NUMBERS:
+    disabled = os.environ.get(DISABLE_ENVIRONMENT)
+    if disabled and facts.kernel >= tuple(map(int, KERNEL_MIN.split("."))):
         return Explanation(
             "kernel",
-            "RINGLOOP_DISABLE hides what the loop cannot do without",
-            f"RINGLOOP_DISABLE is {disabled!r}",
-            "take names out of RINGLOOP_DISABLE, or unset it",
+            f"{DISABLE_ENVIRONMENT} hides what the loop cannot do without",
+            f"{DISABLE_ENVIRONMENT} is {disabled!r}",
+            f"take names out of {DISABLE_ENVIRONMENT}, or unset it",
         )
     return Explanation(
         "kernel",

@@ -9,9 +9,8 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from ringloop import kernel_names
+from ringloop.errors import DISABLE_ENVIRONMENT
 from ringloop.kernel_names import Meaning
-
-ENVIRONMENT = "RINGLOOP_DISABLE"
 
 _OPCODES = 256
 _AFTER = re.compile(r"after_(\d+)\.(\d+)")
@@ -48,7 +47,8 @@ def parse(names: str) -> Hidden:
             hidden = _both(hidden, known[name][0])
         else:
             raise ValueError(
-                f"{ENVIRONMENT}: io_uring has nothing called {name!r}; `python -m ringloop` lists what it has"
+                f"{DISABLE_ENVIRONMENT}: io_uring has nothing called {name!r}; "
+                "`python -m ringloop` lists what it has"
             )
     return hidden
 

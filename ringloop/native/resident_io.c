@@ -348,8 +348,7 @@ static bool sends_at_once(int fd, struct rl_resident_file *file, uint64_t offset
         return false;
     if (file->lacks_nowait || offset >= file->size)
         return true;
-    struct iovec vector = {&byte, 1};
-    long result = syscall(SYSCALL_PREADV2, fd, &vector, 1, (long)offset, (long)(offset >> 32), NOWAIT);
+    long result = pread_nowait(fd, &byte, 1, (int64_t)offset);
     file->lacks_nowait = result < 0 && errno == EOPNOTSUPP;
     return result >= 0 || file->lacks_nowait;
 }
