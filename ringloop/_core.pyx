@@ -30,9 +30,9 @@ from ringloop._callbacks cimport (
     rl_ready_pop, rl_timer, rl_timers_remove, run_handle, show_to_collector,
 )
 from ringloop._flight cimport (
-    ENSURE, OPERATION_CANCELLING, OPERATION_DONE, RL_OP_POLL_ADD, RL_WAIT_FOREVER, Flight, Operation,
-    create_epoll_driver, release_buffers, rl_buffers, rl_driver, rl_driver_sweep, rl_driver_sweep_forked,
-    rl_driver_wants_enter, rl_driver_wants_look, rl_sqe,
+    ENSURE, OPERATION_CANCELLING, OPERATION_DONE, OPERATION_SUBMITTED, RL_OP_POLL_ADD, RL_WAIT_FOREVER,
+    Flight, Operation, create_epoll_driver, release_buffers, rl_buffers, rl_driver, rl_driver_sweep,
+    rl_driver_sweep_forked, rl_driver_wants_enter, rl_driver_wants_look, rl_sqe,
 )
 
 
@@ -534,9 +534,13 @@ cdef class LoopCore(Flight):
             self.bell_fd = -1
 
     def _counters(self):
-        """What is in flight and what was done, as a dict of numbers."""
+        """What is in flight, the loop's bell apart, and what was done, as a dict of numbers."""
+        cdef bint bell_is_armed = (
+            self.bell is not None
+            and (self.bell.state == OPERATION_SUBMITTED or self.bell.state == OPERATION_CANCELLING))
         counters = {
-            "in_flight": self.in_flight,
+            # The bell's poll is over and armed again at any time: it would hide one that is left over.
+            "in_flight": self.in_flight - bell_is_armed,
             "ready": self.ready.count,
             "timers": self.timers.count,
             "in_line": len(self.line),

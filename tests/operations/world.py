@@ -135,8 +135,6 @@ async def mounts_learnt(world: World) -> None:
     if is_ringloop(asyncio.get_running_loop()):
         while not (operation := ringloop.submit("stat", world.path("file"))).done():
             await operation
-        # The poll that woke the loop for that is armed again.
-        await asyncio.sleep(0)
 
 
 def libc_call(name: str, *arguments: Any) -> int:
