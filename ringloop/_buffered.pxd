@@ -5,6 +5,7 @@ from libc.stdint cimport int64_t
 from ringloop._files cimport FileCall
 from ringloop._descriptor cimport Layer
 from ringloop._raw cimport RawFile
+from ringloop._write_behind cimport WriteBehind
 
 
 cdef class BufferedFile(Layer):
@@ -14,9 +15,12 @@ cdef class BufferedFile(Layer):
     cdef bytes ahead               # read: what is between `ahead_begin` and `ahead_end` is next,
     cdef Py_ssize_t ahead_begin    # and the raw file's position is behind it
     cdef Py_ssize_t ahead_end
+    cdef Py_ssize_t behind_size        # of the buffer for writing, at most
+    cdef Py_ssize_t behind_size_max    # and what that may grow to
     cdef bytes behind              # written: what is between `behind_begin` and `behind_end` is to be
     cdef Py_ssize_t behind_begin   # written at the raw file's position
     cdef Py_ssize_t behind_end
+    cdef WriteBehind queue         # what goes before it, and is perhaps being written; None: no write-behind
 
     cdef bint is_dirty(self) noexcept
     cdef int close_forgotten(self) except -1
@@ -34,6 +38,9 @@ cdef class BufferedFile(Layer):
     cdef object line_now(self, Py_ssize_t limit)
     cdef object write_now(self, object data)
     cdef object keep_written(self, const char *data, Py_ssize_t length)
+    cdef object queue_now(self, object data)
+    cdef object queue_view(self, object data, const char *begin, Py_ssize_t length)
+    cdef int hand_over(self) except -1
     cdef object seldom_at_once(self, FileCall call)
     cdef object seek_now(self, object offset, object whence)
     cdef object tell_now(self)
@@ -42,4 +49,4 @@ cdef class BufferedFile(Layer):
     cdef int put_back(self, list pieces) except -1
 
 
-cdef BufferedFile buffered_file(RawFile raw, Py_ssize_t size)
+cdef BufferedFile buffered_file(RawFile raw, Py_ssize_t size, Py_ssize_t size_max, Py_ssize_t behind_max)

@@ -2,7 +2,8 @@
 
 There is one buffer for what was read ahead and one for what is to be written, and never something in both.
 What is to be written leaves its buffer only when the kernel took it: a flush that fails or is cancelled loses
-nothing. What a read has gathered before it failed or was cancelled is read ahead again.
+nothing. What a read has gathered before it failed or was cancelled is read ahead again. With write-behind a
+full buffer goes into a queue, see _write_behind.pyx; every call but a write then waits until that is empty.
 """
 
 import errno
@@ -21,6 +22,7 @@ from ringloop._files cimport (
 from ringloop._descriptor cimport PIECE_BYTES, STREAM_BYTES, Descriptor, Layer
 from ringloop._ops cimport RL_WOULD_BLOCK
 from ringloop._raw cimport RawFile
+from ringloop._write_behind cimport write_behind
 
 
 cdef extern from "<unistd.h>" nogil:
@@ -31,13 +33,21 @@ cdef extern from "<unistd.h>" nogil:
 cdef enum:
     SEEK_HOLE = 4                  # the last that lseek() has
     SMALL_BYTES = 4096             # the first size of a buffer: nobody knows the need yet
+    # With write-behind: from here on a piece by itself costs less than to copy it.
+    DIRECT_BYTES = 16384
 
 
-cdef BufferedFile buffered_file(RawFile raw, Py_ssize_t size):
-    """Upon `raw`, with a buffer of `size` bytes."""
+cdef BufferedFile buffered_file(RawFile raw, Py_ssize_t size, Py_ssize_t size_max, Py_ssize_t behind_max):
+    """Upon `raw`, with a buffer of `size` bytes, which for writing grows up to `size_max`, and `behind_max`
+    bytes more that are written behind the writer."""
     cdef BufferedFile file = BufferedFile.__new__(BufferedFile)
     file.raw_file = raw
     file.size = size
+    file.behind_size = size
+    file.behind_size_max = size_max
+    if behind_max > 0 and raw.regular:
+        file.queue = write_behind(raw, behind_max)
+        file.writes_behind = True
     return file
 
 
@@ -88,7 +98,7 @@ cdef class BufferedFile(Layer):
             self.behind_end = 0
 
     cdef inline bint is_dirty(self) noexcept:
-        return self.behind_end != 0
+        return self.behind_end != 0 or (self.queue is not None and self.queue.waiting != 0)
 
     cdef int check_open(self, str doing) except -1:
         if self.raw_file.fd < 0:
@@ -267,6 +277,8 @@ cdef class BufferedFile(Layer):
         if self.ahead_end != self.ahead_begin and not self.raw_file.regular:
             check_bytes(data)
             return NotImplemented
+        if self.queue is not None:
+            return self.queue_now(data)
         if type(data) is bytes:
             return self.keep_written(PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
         PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
@@ -279,11 +291,12 @@ cdef class BufferedFile(Layer):
         """Takes it into the buffer, if there is room."""
         cdef Py_ssize_t have = self.behind_end - self.behind_begin
         cdef bytes larger
-        if have + length > self.size:
+        if have + length > self.behind_size:
             return NotImplemented
         self.rewind()
         if self.behind is None or self.behind_end + length > PyBytes_GET_SIZE(self.behind):
-            larger = PyBytes_FromStringAndSize(NULL, min(self.size, max(2 * (have + length), SMALL_BYTES)))
+            larger = PyBytes_FromStringAndSize(
+                NULL, min(self.behind_size, max(2 * (have + length), SMALL_BYTES)))
             if have != 0:
                 memcpy(PyBytes_AS_STRING(larger), PyBytes_AS_STRING(self.behind) + self.behind_begin, have)
             self.behind = larger
@@ -292,6 +305,46 @@ cdef class BufferedFile(Layer):
         memcpy(PyBytes_AS_STRING(self.behind) + self.behind_end, data, length)
         self.behind_end += length
         return length
+
+    cdef object queue_now(self, object data):
+        """Takes it for write-behind, if there is room."""
+        cdef Py_buffer view
+        self.queue.tell_failure()
+        if type(data) is bytes:
+            return self.queue_view(data, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
+        PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
+        try:
+            return self.queue_view(None, <const char *> view.buf, view.len)
+        finally:
+            PyBuffer_Release(&view)
+
+    cdef object queue_view(self, object data, const char *begin, Py_ssize_t length):
+        """`data` is the bytes object that has it, if there is one: then it is not copied."""
+        cdef Py_ssize_t have = self.behind_end
+        if length < DIRECT_BYTES and have + length <= self.behind_size:
+            return self.keep_written(begin, length)
+        if not self.queue.has_room(have + length):
+            return NotImplemented
+        self.rewind()
+        self.hand_over()
+        if length < DIRECT_BYTES and length <= self.behind_size:
+            self.keep_written(begin, length)
+        else:
+            self.queue.append(PyBytes_FromStringAndSize(begin, length) if data is None else data)
+        self.queue.go(self)
+        return length
+
+    cdef int hand_over(self) except -1:
+        """Puts what is in the buffer into the queue."""
+        if self.behind_end != 0:
+            whole = self.behind_end == PyBytes_GET_SIZE(self.behind)
+            self.queue.append(
+                self.behind if whole
+                else PyBytes_FromStringAndSize(PyBytes_AS_STRING(self.behind), self.behind_end))
+            if whole:
+                self.behind = None
+            self.behind_end = 0
+        return 0
 
     cdef int rewind(self) except -1:
         """Of a regular file: forgets what is read ahead."""
@@ -332,7 +385,7 @@ cdef class BufferedFile(Layer):
             return NotImplemented
         self.raw_file.locate()
         return self.raw_file.position - (self.ahead_end - self.ahead_begin) \
-            + (self.behind_end - self.behind_begin)
+            + (self.behind_end - self.behind_begin) + (0 if self.queue is None else self.queue.waiting)
 
     cdef object close_now(self):
         if self.is_dirty() and self.raw_file.fd >= 0:
@@ -433,6 +486,11 @@ cdef class BufferedFile(Layer):
 
     async def _clean(self):
         """Writes what is to be written."""
+        if self.queue is not None:
+            self.queue.tell_failure()
+            self.hand_over()
+            while self.queue.waiting != 0:
+                await self.queue._progressed(self)
         while self.is_dirty():
             await self.raw_file._push(
                 self.behind, self.behind_begin, self.behind_end - self.behind_begin, self)
@@ -542,13 +600,19 @@ cdef class BufferedFile(Layer):
 
     async def _slow_write(self, data, _):
         cdef Py_ssize_t done = 0
+        if self.queue is not None:
+            while (count := self.queue_now(data)) is NotImplemented:
+                await self.queue._progressed(self)
+            return count
         await self._clean()
         if self.ahead_end != self.ahead_begin and not self.raw_file.regular:
             await self.raw_file._slow_seek(self.ahead_begin - self.ahead_end, SEEK_CUR)
         self.rewind()
         with memoryview(data).cast("B") as view:
             kept = data if type(data) is bytes else view
-            while view.nbytes - done > self.size:
+            # Who fills it again and again has more to write: fewer and larger system calls.
+            self.behind_size = min(2 * self.behind_size, self.behind_size_max)
+            while view.nbytes - done > self.behind_size:
                 done += await self.raw_file._push(kept, done, view.nbytes - done)
             with view[done:] as rest:
                 self.write_now(rest)
@@ -589,6 +653,8 @@ cdef class BufferedFile(Layer):
         except Exception:
             # As in io, the file is closed all the same. Cancelled, it stays open with all its bytes.
             self.flushed(self.behind_end)
+            if self.queue is not None:
+                self.queue.drop()
             await self.raw_file._slow_close(None, None)
             raise
         await self.raw_file._slow_close(None, None)
@@ -667,16 +733,31 @@ cdef class BufferedFile(Layer):
 
 cdef int write_plainly(RawFile raw, BufferedFile file) except -1:
     """What nobody flushed, at the object's end, when nobody can wait."""
+    cdef Py_ssize_t done = 0
+    if file.queue is not None:
+        file.hand_over()
+        done = file.queue.first_done
+        for piece in file.queue.pieces:
+            if not write_piece(raw, PyBytes_AS_STRING(piece) + done, PyBytes_GET_SIZE(piece) - done):
+                break
+            done = 0
+    elif file.is_dirty():
+        write_piece(raw, PyBytes_AS_STRING(file.behind) + file.behind_begin,
+                    file.behind_end - file.behind_begin)
+    return 0
+
+
+cdef bint write_piece(RawFile raw, const char *data, Py_ssize_t length) noexcept:
+    """Whether all of it was written."""
     cdef int64_t count
-    while file.is_dirty():
-        data = PyBytes_AS_STRING(file.behind) + file.behind_begin
-        length = file.behind_end - file.behind_begin
+    while length > 0:
         if raw.regular and not raw.appends:
             count = pwrite(raw.fd, data, length, raw.position)
         else:
             count = write(raw.fd, data, length)
         if count <= 0:
-            break
+            return False
         raw.position += count
-        file.flushed(count)
-    return 0
+        data += count
+        length -= count
+    return True

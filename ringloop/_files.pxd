@@ -43,15 +43,18 @@ cdef class Order:
     cdef bint busy                 # a call has its turn
     cdef object line               # deque of futures of those that wait for it; None until one did
     cdef size_t in_flight          # system calls that are not over, also those that nobody waits for
+    cdef bint behind               # one of them writes what was accepted before
     cdef object quiet              # future of those who wait until none is
     cdef uint32_t turns
 
     cdef int release(self) except -1
     cdef int ended(self) except -1
     cdef bint foreign_turn(self) noexcept
+    cdef bint is_quiet(self, FileCall call) noexcept
 
 
 cdef class File:
+    cdef bint writes_behind        # a write need not wait for the end of those before
     cdef object at_once(self, FileCall call)
     cdef object slowly(self, FileCall call)
     cdef Order order(self)

@@ -229,7 +229,7 @@ cdef class FileCall(Attempt):
 
     cdef object at_once(self, object loop):
         cdef Order order = self.file.order()
-        if order.busy or order.in_flight != 0 or (self.is_foreign and order.foreign_turn()):
+        if order.busy or not order.is_quiet(self) or (self.is_foreign and order.foreign_turn()):
             return NotImplemented
         return self.file.at_once(self)
 
@@ -244,10 +244,7 @@ cdef class Order:
     """Calls on one file are done one at a time, in the order in which they began."""
 
     async def _acquire(self):
-        """Waits for the turn. A cancelled one leaves the line."""
-        if not self.busy:
-            self.busy = True
-            return
+        """Waits for the turn that another has. A cancelled one leaves the line."""
         if self.line is None:
             self.line = collections.deque()
         turn = get_running_loop().create_future()
@@ -271,9 +268,14 @@ cdef class Order:
         self.busy = False
         return 0
 
-    async def _until_quiet(self):
+    cdef bint is_quiet(self, FileCall call) noexcept:
+        """Whether no system call is in flight that `call` must not overtake."""
+        return self.in_flight == 0 or (
+            self.behind and self.in_flight == 1 and call.kind == FILE_WRITE and call.file.writes_behind)
+
+    async def _until_quiet(self, FileCall call):
         """Waits for the end of the system calls that cancelled ones have left in flight."""
-        while self.in_flight != 0:
+        while not self.is_quiet(call):
             if self.quiet is None:
                 self.quiet = get_running_loop().create_future()
             await asyncio.shield(self.quiet)
@@ -295,9 +297,12 @@ cdef class Order:
 async def in_turn(FileCall call, File file):
     """Waits for its turn on the file; then does it at once after all, or waits for what it takes."""
     cdef Order order = file.order()
-    await order._acquire()
+    if order.busy:
+        await order._acquire()
+    order.busy = True
     try:
-        await order._until_quiet()
+        if not order.is_quiet(call):
+            await order._until_quiet(call)
         if order.turns > FOREIGN_TURNS:
             order.turns = 0
             await asyncio.sleep(0)

@@ -47,6 +47,7 @@ cdef enum:
     STATX_WANTED = 0xFFF           # STATX_BASIC_STATS and STATX_BTIME
     # As Python has it from 3.14 on: far fewer system calls than with one block.
     BUFFER_BYTES = 131072
+    BUFFER_BYTES_MAX = 1048576
     BLOCK_BYTES_MAX = 8388608
 
 cdef object audit = sys.audit
@@ -100,6 +101,7 @@ cdef class Opening(Attempt):
     cdef object newline
     cdef object closefd
     cdef object opener
+    cdef object write_behind
     cdef int flags
     cdef bint is_checked
     cdef object opened
@@ -120,7 +122,7 @@ cdef class Opening(Attempt):
             return 0
         if (type(self.path) is str or type(self.path) is bytes) and type(self.mode) is str \
                 and self.mode in MODES and type(self.buffering) is int and self.closefd is True \
-                and not WARNS_OF_ENCODING:
+                and self.write_behind == 0 and not WARNS_OF_ENCODING:
             is_binary = "b" in self.mode
             if (self.encoding is None or (type(self.encoding) is str and not is_binary)) \
                     and (self.errors is None or (type(self.errors) is str and not is_binary)) \
@@ -132,6 +134,7 @@ cdef class Opening(Attempt):
                 return 0
         self.path = opening.check(
             self.path, self.mode, self.buffering, self.encoding, self.errors, self.newline, self.closefd)
+        self.write_behind = opening.check_write_behind(self.write_behind, self.mode, self.buffering)
         self.flags = MODES[self.mode]
         self.is_checked = True
         return 0
@@ -200,6 +203,7 @@ cdef class Opening(Attempt):
         """The file object upon the raw file."""
         cdef BufferedFile buffered
         cdef int64_t size = self.buffering
+        cdef int64_t size_max = size
         cdef bint is_text = "b" not in self.mode
         cdef bint by_line = is_text and (size == 1 or (size < 0 and raw.isatty()))
         if size == 0 and not is_text:
@@ -211,9 +215,10 @@ cdef class Opening(Attempt):
         if size < 0 or size == 1:
             size = min(<int64_t> raw.block_bytes, <int64_t> BLOCK_BYTES_MAX)
             size = max(size, BUFFER_BYTES) if raw.regular else size if size > 1 else BUFFER_BYTES
+            size_max = max(size, BUFFER_BYTES_MAX) if raw.regular else size
         if raw.reads and raw.writes and not raw.seeks:
             raise unsupported("File or stream is not seekable.")
-        buffered = buffered_file(raw, size)
+        buffered = buffered_file(raw, size, size_max, self.write_behind)
         self.opened = buffered
         if is_text:
             encoding, errors = opening.text_codec(self.encoding, self.errors, self.newline)
@@ -285,12 +290,20 @@ async def fd_by_opener(opener, path, flags):
     return fd
 
 
-def open(file, mode="r", buffering=-1, encoding=None, errors=None, newline=None, closefd=True, opener=None):
+def open(file, mode="r", buffering=-1, encoding=None, errors=None, newline=None, closefd=True, opener=None, *,
+         write_behind=0):
     """As builtins.open(), with all its arguments and errors: await it, or use it in `async with`.
 
     The file objects have the methods of io's and of aiofiles', as coroutines. A buffer is at least 128 KiB
-    for a regular file unless `buffering` says how large. `opener` is called by a thread; what it returns may
+    for a regular file unless `buffering` says how large; that for writing grows to 1 MiB if it is filled
+    again and again. `opener` is called by a thread; what it returns may
     be an awaitable.
+
+    With `write_behind`, a number of bytes, a write to a regular file does not wait until the kernel has taken
+    it, as long as no more than so many bytes wait for that beyond the buffer. They are written in order. What
+    fails is raised by the next write, flush, close or other call that needs the file, and stays to be written
+    until a flush succeeds. A write that is cancelled has written nothing.
+    Raises ValueError if it is negative, or if the file has no buffer or is not open for writing.
     """
     cdef Opening call = Opening.__new__(Opening)
     call.path = file
@@ -301,6 +314,7 @@ def open(file, mode="r", buffering=-1, encoding=None, errors=None, newline=None,
     call.newline = newline
     call.closefd = closefd
     call.opener = opener
+    call.write_behind = write_behind
     return call
 
 

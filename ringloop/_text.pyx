@@ -45,6 +45,7 @@ cdef TextFile text_file(
     """Upon `below`."""
     cdef TextFile file = TextFile.__new__(TextFile)
     file.below = below
+    file.writes_behind = below.writes_behind
     file.mode = mode
     file.encoding = encoding
     file.errors = errors

@@ -4,6 +4,7 @@ import builtins
 import io
 import itertools
 import locale
+import operator
 import os
 import sys
 from typing import Any
@@ -52,6 +53,18 @@ def check(
     except _ArgumentsAreRightError:
         pass
     return int(path) if is_fd else path
+
+
+def check_write_behind(size: Any, mode: str, buffering: int) -> int:
+    """How many bytes may be written behind the writer."""
+    checked = operator.index(size)
+    if checked < 0:
+        raise ValueError("write_behind must not be negative")
+    if checked > 0 and buffering == 0:
+        raise ValueError("can't have write-behind without a buffer")
+    if checked > 0 and "r" in mode and "+" not in mode:
+        raise ValueError("can't have write-behind in a file that is not open for writing")
+    return checked
 
 
 _codecs: dict[tuple[str, str | None, str | None], tuple[str, str]] = {}

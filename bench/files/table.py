@@ -55,6 +55,7 @@ WORKLOADS = (
     FileWorkload("file-rename", "rename, unlink; 50 at once", "directories:Rename", "", (Bar(1.3),)),
     FileWorkload("file-write-100", "write 100 B through the buffer", "writing:Small", "", (Bar(1.2, ""),)),
     FileWorkload("file-write-64k", "write 64 MiB, a piece of 64 KiB", "writing:Large", "", (Bar(1.6),)),
+    FileWorkload("file-write-behind", "the same, with write-behind", "writing:Behind", "", (Bar(1.2),)),
     FileWorkload(
         "file-lines", "async for over 10 MB of text, a line", "lines:Lines", "lines", (Bar(0.4, ""),)
     ),

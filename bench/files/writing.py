@@ -55,3 +55,16 @@ class Large(Writing):
 
     CALLS = 1_024
     PIECE = b"w" * (64 * 1024)
+
+
+class Behind(Large):
+    """The same, written while the writer goes on; the last close waits for all."""
+
+    async def ringloop(self) -> int:
+        """With at most 1 MiB that waits."""
+        import ringloop
+
+        async with ringloop.open(self.path, "wb", write_behind=1 << 20) as file:
+            for _ in range(self.calls):
+                await file.write(self.PIECE)
+        return self.calls

@@ -22,7 +22,11 @@ from support.loops import FACTORIES
 CONTENT = b"".join(b"%d line\n" % number * (number % 3) for number in range(300)) + b"no newline"
 SIZES = st.one_of(st.integers(-1, 40), st.sampled_from([100, 4096, 8192, 10_000]))
 POSITIONS = st.one_of(st.integers(0, 60), st.sampled_from([4096, len(CONTENT), len(CONTENT) + 10, 9000]))
-BYTES = st.one_of(st.binary(max_size=30), st.sampled_from([b"a\nb\nc", b"x" * 5000, b"\n" * 20]))
+BYTES = st.one_of(
+    st.binary(max_size=30), st.sampled_from([b"a\nb\nc", b"x" * 5000, b"\n" * 20, b"y" * 20_000])
+)
+#: Off, so small that every write waits for the one before, and so large that none does.
+WRITE_BEHIND = st.sampled_from([0, 1, 100, 1 << 20])
 
 
 class Machine(RuleBasedStateMachine):
@@ -81,11 +85,13 @@ class BinaryMachine(Machine):
     @initialize(
         mode=st.sampled_from(["rb", "r+b", "w+b", "a+b", "wb", "ab"]),
         buffering=st.sampled_from([-1, 0, 2, 16, 100, 8192]),
+        write_behind=WRITE_BEHIND,
     )
-    def begin(self, mode: str, buffering: int) -> None:
+    def begin(self, mode: str, buffering: int, write_behind: int) -> None:
         self.make(CONTENT)
         self.mode, self.buffering = mode, buffering
-        self.twins.open(mode, buffering=buffering)
+        self.write_behind = 0 if mode == "rb" or buffering == 0 else write_behind
+        self.twins.open(mode, buffering=buffering, write_behind=self.write_behind)
 
     @rule(data=BYTES)
     def write(self, data: bytes) -> None:
@@ -161,7 +167,7 @@ class BinaryMachine(Machine):
     @rule()
     def reopen(self) -> None:
         self.twins.close()
-        self.twins.open(self.mode, buffering=self.buffering)
+        self.twins.open(self.mode, buffering=self.buffering, write_behind=self.write_behind)
 
 
 LETTERS = st.text(st.sampled_from("aé\n\r\u20ac\U0001f600z "), max_size=12)
@@ -181,13 +187,16 @@ class TextMachine(Machine):
         encoding=st.sampled_from(sorted(ENCODINGS)),
         newline=st.sampled_from([None, "", "\n", "\r\n", "\r"]),
         line=st.sampled_from(["one\ntwo\r\nthree\rfour ", "éa\u20ac\r\n", "z" * 3000 + "\n", "\n\r"]),
+        write_behind=WRITE_BEHIND,
     )
-    def begin(self, mode: str, buffering: int, encoding: str, newline: str | None, line: str) -> None:
+    def begin(
+        self, mode: str, buffering: int, encoding: str, newline: str | None, line: str, write_behind: int
+    ) -> None:
         errors = ENCODINGS[encoding]
         self.make((line * 9).encode(encoding, "ignore" if errors == "backslashreplace" else errors))
         self.arguments = {"buffering": buffering, "encoding": encoding, "errors": errors, "newline": newline}
-        self.mode = mode
-        self.twins.open(mode, **self.arguments)
+        self.mode, self.write_behind = mode, 0 if mode == "r" else write_behind
+        self.twins.open(mode, write_behind=self.write_behind, **self.arguments)
 
     @rule(text=LETTERS)
     def write(self, text: str) -> None:
@@ -222,7 +231,7 @@ class TextMachine(Machine):
     @rule()
     def reopen(self) -> None:
         self.twins.close()
-        self.twins.open(self.mode, **self.arguments)
+        self.twins.open(self.mode, write_behind=self.write_behind, **self.arguments)
 
 
 def run_machine(machine: type[Machine], loop_name: str) -> None:

@@ -44,8 +44,8 @@ class Twins:
         self.ours: Any = None
         self.theirs: Any = None
 
-    def open(self, *args: Any, **keywords: Any) -> None:
-        self.ours = self.runner.run(self._open(*args, **keywords))
+    def open(self, *args: Any, write_behind: int = 0, **keywords: Any) -> None:
+        self.ours = self.runner.run(self._open(*args, write_behind=write_behind, **keywords))
         self.theirs = builtins.open(self.paths[1], *args, **keywords)  # noqa: SIM115
 
     async def _open(self, *args: Any, **keywords: Any) -> Any:
