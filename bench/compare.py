@@ -40,14 +40,14 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m bench.compare", description=__doc__.split("\n\n")[0])
     parser.add_argument("--only", nargs="+", metavar="WORKLOAD", help="names or patterns as in --list")
-    parser.add_argument("--loops", help="asyncio, uvloop, ringloop, ringloop@DIRECTORY; comma-separated")
+    parser.add_argument("--loops", help="as asyncio,uvloop,ringloop,ringloop:epoll,ringloop@DIRECTORY")
     parser.add_argument("--rounds", type=int, help="interleaved rounds (5; quick: 3)")
     parser.add_argument("--seconds", type=float, help="measured per server sample (1.5; quick: 0.6)")
-    parser.add_argument("--quick", action="store_true", help="about 8 minutes: only what has a bar")
+    parser.add_argument("--quick", action="store_true", help="about 12 minutes: only what has a bar")
     parser.add_argument("--list", action="store_true", help="list the workloads and end")
     parser.add_argument("--output", type=Path, default=BUILD, help="directory of the results")
     parsed = parser.parse_args(arguments)
-    parsed.loops = parsed.loops or ("uvloop,ringloop" if parsed.quick else "asyncio,uvloop,ringloop")
+    parsed.loops = parsed.loops or ("" if parsed.quick else "asyncio,") + "uvloop,ringloop,ringloop:epoll"
     parsed.rounds = parsed.rounds or (3 if parsed.quick else 5)
     parsed.seconds = parsed.seconds or (0.6 if parsed.quick else 1.5)
     if parsed.rounds < 1 or parsed.seconds <= 0:

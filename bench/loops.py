@@ -1,8 +1,9 @@
 """The event loops that can be compared, by name.
 
-A name is ``asyncio``, ``uvloop``, ``ringloop``, or ``ringloop@DIRECTORY`` for the ringloop built in
-another checkout. ``python -m bench.loops NAME`` makes and closes such a loop and prints what it is; the
-measuring programs run that in a child first, so that a loop that cannot be had is an error at the start.
+A name is ``asyncio``, ``uvloop``, ``ringloop``, ``ringloop:DRIVER`` for one of its drivers, or one of the
+latter two with ``@DIRECTORY`` for the ringloop built in another checkout. ``python -m bench.loops NAME``
+makes and closes such a loop and prints what it is; the measuring programs run that in a child first, so that
+a loop that cannot be had is an error at the start.
 
 Invariant: this module imports no loop but the one asked for, and only when asked. Two builds of ringloop
 never meet in one process.
@@ -15,6 +16,7 @@ import asyncio
 import importlib
 import importlib.metadata
 import json
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,6 +25,7 @@ from pathlib import Path
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 
 MODULES = ("asyncio", "uvloop", "ringloop")
+DRIVERS = ("io_uring", "epoll")
 
 
 class LoopNameError(ValueError):
@@ -31,16 +34,21 @@ class LoopNameError(ValueError):
 
 @dataclass(frozen=True)
 class LoopName:
-    """One loop to measure: the module whose ``new_event_loop`` makes it, and where that is imported from."""
+    """One loop to measure: the module whose ``new_event_loop`` makes it, and where that is imported from.
+
+    `driver` is what ringloop is told to take; without it, it chooses.
+    """
 
     text: str
     module: str
+    driver: str | None = None
     checkout: Path | None = None
 
     @property
     def label(self) -> str:
         """A short name for tables: ``ringloop@/some/where/old`` is ``ringloop@old``."""
-        return f"{self.module}@{self.checkout.name}" if self.checkout else self.module
+        name = f"{self.module}:{self.driver}" if self.driver else self.module
+        return f"{name}@{self.checkout.name}" if self.checkout else name
 
     @property
     def is_ringloop(self) -> bool:
@@ -50,15 +58,17 @@ class LoopName:
 
 def parse_loop(text: str) -> LoopName:
     """The loop called `text`; raises LoopNameError if there is none."""
-    module, at, directory = text.strip().partition("@")
-    if module not in MODULES or (at and module != "ringloop"):
-        raise LoopNameError(f"unknown loop {text!r}: use {', '.join(MODULES)} or ringloop@DIRECTORY")
+    name, at, directory = text.strip().partition("@")
+    module, colon, driver = name.partition(":")
+    if module not in MODULES or ((at or colon) and module != "ringloop") or (colon and driver not in DRIVERS):
+        known = ", ".join([*MODULES, *(f"ringloop:{each}" for each in DRIVERS)])
+        raise LoopNameError(f"unknown loop {text!r}: use {known} or ringloop@DIRECTORY")
     if not at:
-        return LoopName(module, module)
+        return LoopName(name, module, driver or None)
     checkout = Path(directory).resolve()
     if not (checkout / "ringloop").is_dir():
         raise LoopNameError(f"{text!r}: there is no directory {checkout / 'ringloop'}")
-    return LoopName(f"ringloop@{checkout}", module, checkout)
+    return LoopName(f"{name}@{checkout}", module, driver or None, checkout)
 
 
 def parse_loops(text: str) -> list[LoopName]:
@@ -71,8 +81,10 @@ def parse_loops(text: str) -> list[LoopName]:
 
 
 def select_loop(text: str) -> LoopName:
-    """Makes this process import the loop `text` from where its name says; for child processes."""
+    """Makes this process take the loop `text` from where its name says; for child processes."""
     loop = parse_loop(text)
+    if loop.driver:
+        os.environ["RINGLOOP_DRIVER"] = loop.driver
     if loop.checkout:
         sys.path.insert(0, str(loop.checkout))
     module = importlib.import_module(loop.module)

@@ -27,6 +27,8 @@ def _figure(value: float) -> str:
 
 def _cells(line: Line, labels: Sequence[str], compared: Sequence[str]) -> list[str]:
     cells = [line.title, line.unit, line.bar]
+    if line.epoll_bar and any(":epoll" in label for label in labels):
+        cells[-1] += f", epoll {line.epoll_bar}"
     cells += [_figure(line.values[label]) if label in line.values else "failed" for label in labels]
     for label in compared:
         cells.append(str(line.ratios[label]) if label in line.ratios else "")
