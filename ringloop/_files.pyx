@@ -25,6 +25,7 @@ from cpython.ref cimport Py_INCREF
 from libc.stdint cimport int64_t
 
 from ringloop._core cimport LoopCore
+from ringloop._running cimport running_loop
 
 
 cdef extern from "Python.h":
@@ -42,8 +43,6 @@ cdef extern from "Python.h":
 
 cdef enum:
     FOREIGN_TURNS = 64             # calls done at once on another loop than ours before others' turn comes
-
-cdef object get_running_loop = asyncio._get_running_loop
 
 cdef tuple NAMES = (
     "read", "read1", "readall", "readinto", "readinto1", "readline", "readlines", "next", "write",
@@ -174,12 +173,13 @@ cdef class Attempt:
         if self.over:
             raise RuntimeError("cannot reuse already awaited coroutine")
         if not self.started:
-            loop = get_running_loop()
+            loop = running_loop()
             if isinstance(loop, LoopCore):
                 if not (<LoopCore> loop).take_inline_turn():
                     self.result = None
                     return STEP_YIELDS
             elif loop is None:
+                self.over = True
                 raise RuntimeError("no running event loop")
             else:
                 self.is_foreign = True
@@ -247,7 +247,7 @@ cdef class Order:
         """Waits for the turn that another has. A cancelled one leaves the line."""
         if self.line is None:
             self.line = collections.deque()
-        turn = get_running_loop().create_future()
+        turn = running_loop().create_future()
         self.line.append(turn)
         try:
             await turn
@@ -277,7 +277,7 @@ cdef class Order:
         """Waits for the end of the system calls that cancelled ones have left in flight."""
         while not self.is_quiet(call):
             if self.quiet is None:
-                self.quiet = get_running_loop().create_future()
+                self.quiet = running_loop().create_future()
             await asyncio.shield(self.quiet)
 
     cdef int ended(self) except -1:

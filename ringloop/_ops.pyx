@@ -27,6 +27,7 @@ from ringloop._flight cimport (
     OPERATION_QUEUED, OPERATION_SUBMITTED, RL_OP_READ, RL_OP_READV, RL_OP_WRITE, RL_OP_WRITEV, Flight,
     Operation, rl_sqe, rl_work,
 )
+from ringloop._running cimport running_loop
 
 
 cdef extern from "<errno.h>" nogil:
@@ -41,7 +42,6 @@ cdef extern from "Python.h":
         PyAsyncMethods *tp_as_async
 
 cdef object Future = asyncio.Future
-cdef object get_running_loop = asyncio._get_running_loop
 cdef object logger = logging.getLogger("ringloop")
 #: The I/O priority of what a context starts, as ioprio_set(2) has it.
 priority = contextvars.ContextVar("ringloop.io_priority", default=0)
@@ -235,8 +235,9 @@ cdef class Call(Operation):
         return self.finish() if pending is None else pending
 
     cdef object begin(self):
-        loop = get_running_loop()
+        loop = running_loop()
         if loop is None:
+            self.stage = CALL_OVER
             raise RuntimeError("no running event loop")
         if not isinstance(loop, LoopCore):
             return self.wait_in_a_thread(loop)

@@ -7,7 +7,6 @@ Memory: pieces are bytes objects, held here until the kernel has taken them. Whi
 it holds the file object too, which is thus not closed under it.
 """
 
-import asyncio
 import collections
 
 cimport cython
@@ -19,6 +18,7 @@ from ringloop._descriptor cimport PIECE_BYTES, Descriptor, FileSystemCall
 from ringloop._files cimport Order
 from ringloop._flight cimport RL_OP_WRITEV
 from ringloop._ops cimport CALL_WAITING, tell_of_threads
+from ringloop._running cimport running_loop
 
 
 cdef extern from "<errno.h>" nogil:
@@ -27,8 +27,6 @@ cdef extern from "<errno.h>" nogil:
 cdef extern from "<unistd.h>" nogil:
     enum: SEEK_CUR
     int64_t lseek(int fd, int64_t offset, int whence)
-
-cdef object get_running_loop = asyncio._get_running_loop
 
 
 cdef WriteBehind write_behind(Descriptor raw, Py_ssize_t limit):
@@ -72,7 +70,7 @@ cdef class WriteBehind(FileSystemCall):
         """Begins to write unless it does."""
         if self.file.turns.behind or self.waiting == 0:
             return 0
-        loop = get_running_loop()
+        loop = running_loop()
         self.fill()
         if isinstance(loop, LoopCore):
             self.start(loop)
@@ -184,6 +182,6 @@ cdef class WriteBehind(FileSystemCall):
         """Waits until some of it is written, or until it fails, which is raised."""
         self.go(owner)
         if self.file.turns.behind:
-            self.progress = get_running_loop().create_future()
+            self.progress = running_loop().create_future()
             await self.progress
         self.tell_failure()

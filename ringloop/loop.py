@@ -15,6 +15,7 @@ from typing import Any
 from ringloop._accept import Streams
 from ringloop._core import LoopCore
 from ringloop._pipe import Pipes
+from ringloop._running import forget, remember
 from ringloop.children import Children
 from ringloop.connecting import Connecting
 from ringloop.datagrams import Datagrams
@@ -79,12 +80,14 @@ class Loop(
                 firstiter=self._asyncgen_firstiter_hook, finalizer=self._asyncgen_finalizer_hook
             )
             events._set_running_loop(self)
+            remember(self)
             self._begin_signals()
             self._run()
         finally:
             self._end_signals()
             self._stopping = False
             self._thread_id = None
+            forget()
             events._set_running_loop(None)
             self._set_coroutine_origin_tracking(False)
             sys.set_asyncgen_hooks(*hooks)

@@ -1,0 +1,3 @@
+# Which loop runs in this thread. See _running.pyx.
+
+cdef object running_loop()
