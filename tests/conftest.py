@@ -10,6 +10,7 @@ import asyncio
 import functools
 import gc
 import inspect
+import os
 import signal
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from typing import Any
@@ -18,7 +19,7 @@ import hypothesis
 import pytest
 
 from support import child, leaks
-from support.loops import DRIVERS, FACTORIES, ORACLE, LoopFactory, loop_names, ringloop_names
+from support.loops import DRIVERS, FACTORIES, ORACLE, LoopFactory, loop_names, ringloop_names, why_no_ring
 from support.watch import Watch
 
 # The same examples on every run; `--hypothesis-profile=default` looks for new ones.
@@ -38,13 +39,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Selects what `--machine-wide` says."""
+    """Selects what `--machine-wide` says, and skips what wants a ring where there can be none."""
     chosen: dict[bool, list[pytest.Item]] = {False: [], True: []}
     for item in items:
         chosen[item.get_closest_marker("machine_wide") is not None].append(item)
     machine_wide = config.getoption("machine_wide")
     config.hook.pytest_deselected(items=chosen[not machine_wide])
     items[:] = chosen[machine_wide]
+    for item in items:
+        if item.get_closest_marker("needs_io_uring") is not None and (reason := why_no_ring()):
+            item.add_marker(pytest.mark.skip(reason=reason))
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -58,6 +62,15 @@ def pytest_configure(config: pytest.Config) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     config.addinivalue_line("markers", "ringloop_only: see tests/support/marks.py")
     config.addinivalue_line("markers", "machine_wide: runs with --machine-wide only")
+    config.addinivalue_line("markers", "needs_io_uring: see tests/support/marks.py")
+    if why_no_ring():
+        # Child processes shall not warn, each of them, that they take it.
+        os.environ.setdefault("RINGLOOP_DRIVER", "epoll")
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    """Tells which loops are under test."""
+    return "; ".join(filter(None, (f"loops: {', '.join(loop_names())}", why_no_ring())))
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -96,6 +109,9 @@ def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> M
 @pytest.fixture(autouse=True)
 def watch(request: pytest.FixtureRequest) -> Iterator[Watch]:
     """What exception handlers were told (`watch.take()` for what was expected), and the checks afterwards."""
+    if "ringloop_driver" in getattr(getattr(request.node, "callspec", None), "params", ()):
+        # Where pytest_generate_tests added it, nothing else asks for it.
+        request.getfixturevalue("ringloop_driver")
     fds = leaks.open_fds()
     watch = Watch()
     request.config.stash[_current_watch] = watch

@@ -64,6 +64,7 @@ void rl_epoll_begin_work(struct rl_epoll *epoll, struct rl_request *request)
     request->state = RL_REQUEST_WORKING;
     request->job.work = (rl_work){.execute = rl_execute_sqe_work,
                                   .owner = request,
+                                  .priority = rl_epoll_priority(&request->job.sqe),
                                   .interruptible = rl_execute_interruptible(request->job.sqe.opcode)};
     rl_workers_submit(epoll->workers, &request->job.work);
 }

@@ -204,6 +204,9 @@ void rl_epoll_attempt(struct rl_epoll *epoll, struct rl_request *request, uint32
 /* Lets a request that has more to do, or no room for what it did, go on with the next pass. */
 void rl_epoll_put_off(struct rl_epoll *epoll, struct rl_request *request, uint32_t ready);
 
+/* The I/O priority that it asks for; 0: none. */
+uint16_t rl_epoll_priority(const struct rl_sqe *sqe);
+
 /* Whether a transfer can be attempted at all without a thread. */
 bool rl_epoll_can_attempt(const struct rl_sqe *sqe);
 

@@ -7,6 +7,7 @@
  */
 #define _GNU_SOURCE
 #include "epoll_requests.h"
+#include "priority.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -38,6 +39,12 @@ static bool reads_or_writes(const struct rl_sqe *sqe)
 {
     return sqe->opcode == RL_OP_READ || sqe->opcode == RL_OP_WRITE || sqe->opcode == RL_OP_READV ||
            sqe->opcode == RL_OP_WRITEV;
+}
+
+/* Of its I/O; for all other operations the field has flags, or nothing. */
+uint16_t rl_epoll_priority(const struct rl_sqe *sqe)
+{
+    return reads_or_writes(sqe) ? sqe->ioprio : 0;
 }
 
 bool rl_epoll_can_attempt(const struct rl_sqe *sqe)
@@ -205,6 +212,16 @@ static bool refuses_to_wait(const struct rl_request *request)
     }
 }
 
+/* A ring refuses a priority that the caller may not have, whatever it is for; taking it does so here. */
+static int64_t execute(const struct rl_sqe *sqe)
+{
+    struct rl_sqe_work job = {
+        .work = {.execute = rl_execute_sqe_work, .priority = rl_epoll_priority(sqe)},
+        .sqe = *sqe,
+    };
+    return job.work.priority == 0 ? rl_execute_sqe(sqe) : rl_execute_with_priority(&job.work);
+}
+
 static int64_t attempt_once(struct rl_request *request)
 {
     struct rl_sqe sqe = request->job.sqe;
@@ -218,7 +235,7 @@ static int64_t attempt_once(struct rl_request *request)
                                 (socklen_t *)(uintptr_t)sqe.offset, (int)sqe.op_flags));
     default:
         sqe.op_flags |= reads_or_writes(&sqe) ? (uint32_t)RWF_NOWAIT : (uint32_t)MSG_DONTWAIT;
-        return rl_execute_sqe(&sqe);
+        return execute(&sqe);
     }
 }
 

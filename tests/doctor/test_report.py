@@ -8,6 +8,9 @@ import pytest
 
 import ringloop
 from doctor.command import ringloop_command
+from support.marks import needs_io_uring
+
+pytestmark = needs_io_uring
 
 
 @pytest.fixture(scope="module")

@@ -18,12 +18,17 @@ from pathlib import Path
 
 import pytest
 
+from support.loops import why_no_ring
+
 HERE = Path(__file__).parent
 NATIVE = HERE.parents[1] / "ringloop" / "native"
 
 # These include ring.c and ring_setup.c, to put a kernel of their own in the place of the system calls.
 WHITE_BOX = {"entering", "kernels"}
 WHITE_BOX_INCLUDES = {"ring", "ring_setup"}
+
+# All that these test is the driver over io_uring.
+OF_RINGS = {"buffers", "endings", "kernels", "queues", "setup", "waiting"}
 
 # These make threads.
 THREADED = {"workers", "pools", "waits"}
@@ -161,6 +166,8 @@ def liburing(tmp_path_factory: pytest.TempPathFactory) -> None:
 def test_behaviour(
     name: str, behaviour: str, program: Callable[[str], Path], request: pytest.FixtureRequest
 ) -> None:
+    if name in OF_RINGS and (reason := why_no_ring()):
+        pytest.skip(reason)
     if name == "liburing":
         request.getfixturevalue("liburing")
     behave(program(name), behaviour)

@@ -24,7 +24,7 @@ from network.tls import (
     tls_connection,
 )  # fmt: skip
 from support.leaks import open_fds, resident_bytes
-from support.loops import new_event_loop
+from support.loops import new_event_loop, ringloop_names
 from support.marks import ringloop_only
 
 SENT_BYTES = 4 * 1024 * 1024
@@ -370,7 +370,7 @@ async def shake_hands(count: int) -> tuple[int, int, int]:
 @ringloop_only
 @pytest.mark.timeout(300)  # seconds of a processor, which may be shared
 def test_handshakes_leave_nothing(watch) -> None:
-    with asyncio.Runner(loop_factory=watch.factory(lambda: new_event_loop("ringloop"))) as runner:
+    with asyncio.Runner(loop_factory=watch.factory(lambda: new_event_loop(ringloop_names()[0]))) as runner:
         resident, objects, fds = runner.run(shake_hands(HANDSHAKES))
     assert objects < 500
     assert fds <= 2

@@ -24,10 +24,10 @@ from hypothesis import strategies as st
 
 import ringloop
 from operations.world import World
-from support.loops import FACTORIES, ORACLE, LoopFactory
+from support.loops import DRIVERS, FACTORIES, ORACLE, LoopFactory, why_no_ring
 
 CLOSED = 1 << 20  # the number of no descriptor
-LOOPS = (ORACLE, "ringloop", "ringloop-epoll")
+LOOPS = (ORACLE, *(name for name in DRIVERS if name != "ringloop" or not why_no_ring()))
 TIMEOUT_S = 20.0  # of a wait that a step has ended
 
 

@@ -21,7 +21,7 @@ import ringloop
 from operations.world import World
 from support import leaks
 from support.loops import LoopFactory
-from support.marks import ringloop_only
+from support.marks import needs_io_uring, ringloop_only
 from support.waiting import until_asleep, wait_until
 
 pytestmark = ringloop_only
@@ -314,6 +314,7 @@ def test_a_thousand_in_flight_when_the_loop_closes(world: World, loop_factory: L
     wait_until(lambda: leaks.thread_count() <= threads, "the workers have ended")
 
 
+@needs_io_uring
 def test_message_between_rings() -> None:
     async def main() -> None:
         params = bytearray(PARAMS_BYTES)

@@ -24,6 +24,7 @@ from ringloop.operations import (
     RING_WORKER,
     TIMER,
 )
+from support.marks import needs_io_uring
 
 FDS = {name for name, entry in ENTRIES.items() if entry.result in ("fd", "fds", "(fd, address)")}
 
@@ -177,6 +178,7 @@ def test_opcodes_are_the_kernels() -> None:
         assert not entry.opcode or entry.opcode in OPCODES
 
 
+@needs_io_uring
 def test_capabilities_are_those_of_this_machine() -> None:
     table = ringloop.capabilities("io_uring")
     assert list(table) == list(ENTRIES)

@@ -17,7 +17,7 @@ import pytest
 
 from support import leaks
 from support.compare import take_log
-from support.loops import FACTORIES, LoopFactory
+from support.loops import FACTORIES, LoopFactory, ringloop_names
 from support.marks import ringloop_only
 from support.waiting import until_asleep, wait_until
 from support.watch import Watch
@@ -89,7 +89,7 @@ def children() -> set[int]:
 
 def on_ringloop(watch: Watch, main: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
     """Runs what asyncio's own loop does not promise."""
-    with asyncio.Runner(loop_factory=watch.factory(FACTORIES["ringloop"])) as runner:
+    with asyncio.Runner(loop_factory=watch.factory(FACTORIES[ringloop_names()[0]])) as runner:
         return runner.run(main())
 
 

@@ -1,7 +1,7 @@
 """Which loops the behaviour tests run on. asyncio's own loop is the oracle: a test that fails there is wrong.
 
-`ringloop-epoll` is ringloop over its epoll driver. `RINGLOOP_TEST_LOOPS` (names separated by commas) narrows
-the choice, or adds `uvloop` for interest.
+`ringloop-epoll` is ringloop over its epoll driver; where io_uring is refused it is the only one.
+`RINGLOOP_TEST_LOOPS` (names separated by commas) narrows the choice, or adds `uvloop` for interest.
 Child processes import this as well, and so it imports little.
 """
 
@@ -38,9 +38,20 @@ FACTORIES: dict[str, LoopFactory] = {
 DRIVERS = {"ringloop": "io_uring", "ringloop-epoll": "epoll"}
 
 
+@functools.cache
+def why_no_ring() -> str:
+    """What refuses io_uring to the tests; empty if nothing does."""
+    from ringloop import _core
+
+    failure = _core.probe()
+    return "" if failure is None else f"io_uring is refused here: {failure[0]}"
+
+
 def loop_names() -> list[str]:
     """The names of the loops under test, in the order to run them."""
-    names = os.environ.get("RINGLOOP_TEST_LOOPS", f"{ORACLE},ringloop,ringloop-epoll").split(",")
+    names = os.environ.get("RINGLOOP_TEST_LOOPS", "").split(",")
+    if names == [""]:
+        names = [ORACLE, *(name for name in DRIVERS if name != "ringloop" or not why_no_ring())]
     unknown = set(names) - set(FACTORIES)
     if unknown:
         raise ValueError(f"RINGLOOP_TEST_LOOPS: no such loop: {', '.join(sorted(unknown))}")

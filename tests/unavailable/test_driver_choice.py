@@ -6,6 +6,7 @@ from contextlib import closing
 import pytest
 
 import ringloop
+from support.marks import needs_io_uring
 
 
 @pytest.fixture(params=["argument", "environment"])
@@ -19,7 +20,7 @@ def ask(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch):
     return ringloop.new_event_loop if request.param == "argument" else by_environment
 
 
-@pytest.mark.parametrize("name", ["io_uring", "epoll"])
+@pytest.mark.parametrize("name", [pytest.param("io_uring", marks=needs_io_uring), "epoll"])
 def test_the_driver_that_was_asked_for(ask, name: str) -> None:
     with closing(ask(name)) as loop:
         assert loop.driver == name
@@ -31,12 +32,14 @@ def test_another_name_is_an_error(ask) -> None:
         ask("kqueue")
 
 
+@needs_io_uring
 def test_the_argument_has_the_last_word(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RINGLOOP_DRIVER", "epoll")
     with closing(ringloop.new_event_loop("io_uring")) as loop:
         assert loop.driver == "io_uring"
 
 
+@needs_io_uring
 def test_an_empty_variable_leaves_the_choice(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

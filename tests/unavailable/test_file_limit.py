@@ -4,7 +4,7 @@ import errno
 import json
 
 from support.child import run_child
-from support.marks import ringloop_only
+from support.marks import needs_io_uring, ringloop_only
 
 LIMITED = """
 import asyncio, json, os, resource, ringloop
@@ -59,6 +59,7 @@ print(json.dumps(errors))
     assert len(errors) >= 2  # for what the driver waits by, and for the bell
 
 
+@needs_io_uring
 def test_nobody_is_sent_to_epoll_for_it() -> None:
     child = run_child(
         LIMITED

@@ -11,6 +11,7 @@ import ringloop
 from doctor.command import ringloop_command
 from ringloop import _core, drivers, hiding, kernel_names, operations
 from ringloop.kernel_names import Meaning
+from support.marks import needs_io_uring
 
 
 @pytest.fixture(autouse=True)
@@ -44,6 +45,7 @@ def disable(monkeypatch: pytest.MonkeyPatch, what: str) -> None:
     monkeypatch.setenv("RINGLOOP_DISABLE", what)
 
 
+@needs_io_uring
 @pytest.mark.parametrize(
     "what",
     ["defer_taskrun", "single_issuer", "no_iowait", "multishot_recv", "cancel_any", "statx", "MSG_RING"],
@@ -56,11 +58,13 @@ def test_what_is_named_is_not_there(what: str, monkeypatch: pytest.MonkeyPatch) 
     assert found() == before
 
 
+@needs_io_uring
 def test_several_names_and_spaces(monkeypatch: pytest.MonkeyPatch) -> None:
     disable(monkeypatch, " statx , openat,,provided_buffers")
     assert not found() & {"statx", "openat", "multishot_recv"}
 
 
+@needs_io_uring
 @pytest.mark.parametrize("kernel", ["5.15", "6.1", "6.6"])
 def test_all_that_came_after_a_kernel(kernel: str, monkeypatch: pytest.MonkeyPatch) -> None:
     disable(monkeypatch, f"after_{kernel}")
@@ -99,6 +103,7 @@ def test_a_name_of_nothing_is_an_error(what: str, monkeypatch: pytest.MonkeyPatc
         ringloop.new_event_loop()
 
 
+@needs_io_uring
 @pytest.mark.parametrize("what", ["ext_arg", "nodrop", "poll_add", "r_disabled", "after_5.10"])
 def test_without_what_a_loop_needs_it_takes_epoll(
     what: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
@@ -112,6 +117,7 @@ def test_without_what_a_loop_needs_it_takes_epoll(
         ringloop.new_event_loop("io_uring")
 
 
+@needs_io_uring
 def test_an_operation_that_is_hidden_is_executed_by_workers(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -128,6 +134,7 @@ def test_an_operation_that_is_hidden_is_executed_by_workers(
     assert ringloop.run(main()) == (3, b"ab")
 
 
+@needs_io_uring
 def test_the_doctor_tells_what_each_absence_costs() -> None:
     child = ringloop_command(env={"RINGLOOP_DISABLE": "after_5.15"})
     assert (child.stderr, child.returncode) == ("", 0)

@@ -2,6 +2,7 @@
 
 import json
 
+from support.marks import needs_io_uring
 from unavailable.denial import CALLS, run_denied
 
 CHILD = """
@@ -26,6 +27,7 @@ print(json.dumps([plain_fd >= 0, told]))
 """
 
 
+@needs_io_uring
 def test_without_locked_memory() -> None:
     child = run_denied({}, "-c", CHILD, str(CALLS["io_uring_setup"]))
     assert child.returncode == 0, child.stderr

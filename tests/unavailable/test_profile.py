@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from support.child import run_child
+from support.marks import needs_io_uring
 
 PROFILE = Path(__file__).parents[2] / "containers" / "seccomp.json"
 
@@ -66,6 +67,7 @@ print(loop.driver)
 """
 
 
+@needs_io_uring
 def test_it_permits_io_uring_and_not_what_reaches_beyond_a_container() -> None:
     child = run_child(UNDER_PROFILE.format(path=str(PROFILE)))
     assert (child.stdout, child.stderr) == ("io_uring\n", "")

@@ -6,7 +6,10 @@ import json
 
 import pytest
 
+from support.marks import needs_io_uring
 from unavailable.denial import CALLS, run_denied
+
+pytestmark = needs_io_uring
 
 denials = pytest.mark.parametrize("error", ["EPERM", "ENOSYS"])
 calls = pytest.mark.parametrize("call", CALLS)
