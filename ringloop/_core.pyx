@@ -309,6 +309,8 @@ cdef class LoopCore(Flight):
         if self.driver == NULL:
             self._refuse()
         self.pass_number += 1
+        if self.has_turns():
+            self.grant_turns()
         if self.timers.count and not self.ready.count:
             timeout_ns = self.until_timer_ns()
         # Looked at last, as no Python code runs between this and the wait: a clock that somebody patched in
@@ -460,6 +462,8 @@ cdef class LoopCore(Flight):
         self.drop_queues()
         # Its fd is the loop's, and it refers to the loop: the collector would find it late.
         self.residency = None
+        self.turn_line.clear()
+        self.turn_front.clear()
         if self.bell_fd >= 0:
             close(self.bell_fd)
             self.bell_fd = -1

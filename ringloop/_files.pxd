@@ -22,6 +22,7 @@ cdef class Attempt:
     cdef object inner              # the coroutine that goes on where not all could be done at once
     cdef bint started
     cdef bint over
+    cdef bint yielded              # waited for its turn
     cdef bint is_foreign           # the running loop is not ringloop's
     # Of FileCall, which must be no larger to be taken from the list of free ones.
     cdef File file

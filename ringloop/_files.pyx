@@ -175,8 +175,9 @@ cdef class Attempt:
         if not self.started:
             loop = running_loop()
             if isinstance(loop, LoopCore):
-                if not (<LoopCore> loop).take_inline_turn():
-                    self.result = None
+                self.result = (<LoopCore> loop).await_turn(self.yielded)
+                if self.result is not None:
+                    self.yielded = True
                     return STEP_YIELDS
             elif loop is None:
                 self.over = True

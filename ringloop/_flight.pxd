@@ -164,6 +164,11 @@ cdef class Flight(Callbacks):
     cdef uint32_t inline_pass      # the last pass in which calls were done at once,
     cdef uint32_t inline_count     # how many,
     cdef int64_t inline_end_ns     # and until when more are; 0: not known yet, negative: no more
+    cdef uint32_t inline_step      # the callback of that pass which did the last one, by its place in `ready`
+    cdef object turn_line          # deque of futures of calls that are done at once in a later pass,
+    cdef list turn_front           # and of those that go before them
+    cdef uint32_t turns_granted    # how many had their turn in this pass,
+    cdef uint32_t turns_taken      # and how many of these were in time
 
     cdef rl_sqe *take_sqe(self) except NULL
     cdef int submit(self, Operation operation) except -1
@@ -183,6 +188,9 @@ cdef class Flight(Callbacks):
     cdef int push_completion(self, Operation operation, int64_t result) except -1
     cdef list list_operations(self)
     cdef bint take_inline_turn(self) noexcept
+    cdef object await_turn(self, bint waited)
+    cdef bint has_turns(self)
+    cdef int grant_turns(self) except -1
     cdef void publish_works(self) noexcept
     cdef bint prepare_sleep(self) noexcept
     cdef void awake(self) noexcept

@@ -7,6 +7,7 @@ Who may call: the loop's thread, under the GIL.
 Memory: an operation in flight is referenced by the loop until its last completion is collected.
 """
 
+import asyncio
 import collections
 import os
 
@@ -36,6 +37,9 @@ cdef enum:
     # starves nobody; and after how many of them, 0.1 ms each at most, the clock is looked at.
     INLINE_NS_MAX = 300_000
     INLINE_STRIDE = 4
+    # How many of those that wait for their turn have it in one pass.
+    TURNS_MIN = 4
+    TURNS_MAX = 1024
     # Threads for what the driver cannot do, or cannot do without blocking.
     WORKER_THREADS_MAX = 32
     WORKER_IDLE_NS = 5_000_000_000
@@ -44,6 +48,9 @@ cdef enum:
     BUFFER_GROUP = 1
     BUFFER_COUNT = 64
     BUFFER_BYTES = 4096
+
+
+cdef object Future = asyncio.Future
 
 
 cdef inline void move(Operation operation, OperationState state) noexcept:
@@ -115,6 +122,8 @@ cdef class Flight(Callbacks):
         self.bell_fd = -1
         self.awaiting_end = []
         self.line = collections.deque()
+        self.turn_line = collections.deque()
+        self.turn_front = []
 
     cdef int flush(self) except -1:
         """Submits what is queued and collects what is complete, without waiting and without a callback."""
@@ -337,18 +346,56 @@ cdef class Flight(Callbacks):
             self.inline_pass = self.pass_number
             self.inline_count = 0
             self.inline_end_ns = 0
-        self.inline_count += 1
-        if self.inline_count % INLINE_STRIDE != 0:
-            return self.inline_end_ns >= 0
         if self.inline_end_ns < 0:
             return False
-        clock_gettime(CLOCK_MONOTONIC, &now)
-        now_ns = <int64_t> now.tv_sec * 1_000_000_000 + now.tv_nsec
-        if self.inline_end_ns == 0:
-            self.inline_end_ns = now_ns + INLINE_NS_MAX
-        elif now_ns >= self.inline_end_ns:
-            self.inline_end_ns = -1
-        return self.inline_end_ns >= 0
+        self.inline_count += 1
+        if self.inline_count % INLINE_STRIDE == 0:
+            clock_gettime(CLOCK_MONOTONIC, &now)
+            now_ns = <int64_t> now.tv_sec * 1_000_000_000 + now.tv_nsec
+            if self.inline_end_ns == 0:
+                self.inline_end_ns = now_ns + INLINE_NS_MAX
+            elif now_ns >= self.inline_end_ns:
+                self.inline_end_ns = -1
+                return False
+        self.inline_step = self.ready.head
+        return True
+
+    cdef object await_turn(self, bint waited):
+        """None if a call may be done at once now; else a future to wait for before that is asked again.
+
+        `waited`: it was waited for. In a step of a task that has done a call already, and may hold what that
+        opened, the next one goes before those that have done nothing yet.
+        """
+        if self.take_inline_turn():
+            self.turns_taken += waited
+            return None
+        turn = Future(loop=self)
+        turn._asyncio_future_blocking = True
+        if waited or self.inline_step == self.ready.head:
+            self.turn_front.append(turn)
+        else:
+            self.turn_line.append(turn)
+        return turn
+
+    cdef bint has_turns(self):
+        return self.turn_front or self.turn_line
+
+    cdef int grant_turns(self) except -1:
+        """Lets as many go on as were in time in the last pass, or more if all were."""
+        cdef uint32_t count
+        if self.turns_taken < self.turns_granted:
+            count = max(self.turns_taken, <uint32_t> TURNS_MIN)
+        else:
+            count = min(max(2 * self.turns_taken, <uint32_t> TURNS_MIN), <uint32_t> TURNS_MAX)
+        self.turns_granted = self.turns_taken = 0
+        self.turn_line.extendleft(reversed(self.turn_front))
+        self.turn_front.clear()
+        while self.turn_line and self.turns_granted < count:
+            turn = self.turn_line.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                self.turns_granted += 1
+        return 0
 
     cdef void publish_works(self) noexcept:
         """Lets the workers see what was submitted: once a pass."""

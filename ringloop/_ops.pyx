@@ -242,9 +242,10 @@ cdef class Call(Operation):
         if not isinstance(loop, LoopCore):
             return self.wait_in_a_thread(loop)
         self.loop = loop
-        if not self.loop.take_inline_turn():
+        turn = self.loop.await_turn(self.stage == CALL_YIELDED)
+        if turn is not None:
             self.stage = CALL_YIELDED
-            return None
+            return turn
         self.outcome = self.at_once()
         if self.outcome != RL_WOULD_BLOCK:
             return self.finish()
