@@ -351,8 +351,8 @@ cdef class WritePipeTransport(PipeTransport):
 
     @property
     def __class__(self):
-        # Users ask isinstance(…, asyncio.WriteTransport), which a cdef class cannot inherit from. asyncio's own
-        # are of this subclass, and so by their type readable as well.
+        # Users ask isinstance(…, asyncio.WriteTransport), which a cdef class cannot inherit from. asyncio's
+        # own are of this subclass, and so by their type readable as well.
         return WRITE_TRANSPORT_CLASS
 
     def __repr__(self):

@@ -85,8 +85,8 @@ cdef class StreamTransport(Endpoint):
     @property
     def __class__(self):
         # Users ask isinstance(transport, asyncio.Transport), which a cdef class cannot inherit from. asyncio
-        # asks for the subclass of it that its own are, and for the first two of the properties below; tests of
-        # other loops ask for the others.
+        # asks for the subclass of it that its own are, and for the first two of the properties below; others
+        # read the next two, which asyncio's and uvloop's transports have.
         return TRANSPORT_CLASS
 
     @property

@@ -54,11 +54,12 @@ def left_out(kind: str) -> list[str]:
     def version(text: str) -> tuple[int, ...]:
         return tuple(map(int, text.split(".")))
 
-    here = sys.version_info[:2]
+    running = sys.version_info[:2]
     return [
         name
         for entry in data[kind]
-        if entry["reason"] and version(entry.get("since", "3.0")) <= here < version(entry.get("before", "4.0"))
+        if entry["reason"]
+        and version(entry.get("since", "3.0")) <= running < version(entry.get("before", "4.0"))
         for name in entry["names"]
     ]
 
@@ -72,7 +73,7 @@ def node_id(name: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def source(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """uvloop's tests with the stand-in beside them, fetched once for all workers of xdist."""
     shared = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
@@ -88,7 +89,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             shutil.copytree(HERE / "uvloop_stand_in", package)
             (package / "_testbase.py").write_bytes(testbase)
             fetched.rename(where)
-    yield where
+    return where
 
 
 @pytest.fixture
@@ -110,11 +111,11 @@ def run_tests(
 ) -> tuple[dict[str, str], str]:
     """Runs uvloop's tests; the outcome of each by its name, and what pytest said."""
     command = [sys.executable, "-m", "pytest", "-q", "-p", "uvloop.plugin", "-p", "no:cacheprovider"]
-    # They are of unittest; what other plugins bring is not for them.
-    command += ["-p", "no:asyncio", "-p", "no:anyio", "-p", "no:xdist"]
-    command += [f"--junit-xml={report}", *arguments]
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join((str(ROOT), str(TESTS))), "PYTHONDONTWRITEBYTECODE": "1"}
-    env |= {"SUITE_LOOP": loop, "SUITE_PORT": str(first_port)}
+    command += ["-p", "pytest_timeout", f"--junit-xml={report}", *arguments]
+    path = os.pathsep.join((str(ROOT), str(TESTS)))
+    env = {**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
+    # They are of unittest: what other plugins bring is not for them.
+    env |= {"SUITE_LOOP": loop, "SUITE_PORT": str(first_port), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     env.pop("PYTEST_ADDOPTS", None)
     done = run_program(command, cwd=source, env=env)
     assert report.exists(), done.stdout + done.stderr
@@ -150,7 +151,7 @@ def test_what_is_left_out_fails(loop_name: str, source: Path, first_port: int, t
     on_asyncio = loop_name == "asyncio"
     names = AS_ASYNCIO if on_asyncio else PRIVATE + AS_ASYNCIO
     loop = "asyncio" if on_asyncio else "ringloop"
-    arguments = ["--timeout=5", "--continue-on-collection-errors", *map(node_id, names)]
+    arguments = ["--timeout=3", "--continue-on-collection-errors", *map(node_id, names)]
     outcomes, said = run_tests(source, tmp_path / "report.xml", loop, first_port, *arguments)
     assert [name for name in names if outcomes.get(name) != "failed"] == [], said
 

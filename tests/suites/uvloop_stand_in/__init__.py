@@ -1,7 +1,7 @@
 """Stands for uvloop in uvloop's own tests: its names, upon ringloop, or upon asyncio's loop for comparison.
 
-Lies in the place of uvloop's package, beside what that has for its tests, so that child processes find it, too.
-SUITE_LOOP says whose loop it is, and RINGLOOP_DRIVER which of ringloop's.
+Lies in the place of uvloop's package, beside what that has for its tests, so that child processes find it,
+too. SUITE_LOOP says whose loop it is, and RINGLOOP_DRIVER which of ringloop's.
 """
 
 import asyncio
