@@ -54,7 +54,7 @@ def left_out(kind: str) -> list[str]:
     def version(text: str) -> tuple[int, ...]:
         return tuple(map(int, text.split(".")))
 
-    running = sys.version_info[:2]
+    running = sys.version_info[:3]
     return [
         name
         for entry in data[kind]
