@@ -4,6 +4,7 @@ SUITE_PORT   the first of 500 ports that no other run of the tests takes
 """
 
 import os
+import signal
 from typing import Any
 
 import pytest
@@ -11,6 +12,10 @@ from uvloop import _testbase
 
 # It looks for a port that is free, which another run may have taken by the time the test binds it.
 _testbase.find_free_port.__defaults__ = (int(os.environ["SUITE_PORT"]),)
+
+# Under nohup, or in the background of a shell, these are ignored, which children would inherit.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
