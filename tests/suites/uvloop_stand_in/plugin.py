@@ -3,6 +3,7 @@
 SUITE_PORT   the first of 500 ports that no other run of the tests takes
 """
 
+import multiprocessing
 import os
 import signal
 from typing import Any
@@ -16,6 +17,9 @@ _testbase.find_free_port.__defaults__ = (int(os.environ["SUITE_PORT"]),)
 # Under nohup, or in the background of a shell, these are ignored, which children would inherit.
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# What the tests are written for. From Python 3.14 on every process would import all of them, in one's few seconds.
+multiprocessing.set_start_method("fork")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
