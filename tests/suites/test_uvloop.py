@@ -132,7 +132,7 @@ def run_tests(
 def check_passed(modules: dict[str, int], source: Path, first_port: int, tmp_path: Path) -> None:
     """Runs these and fails unless all pass that are not left out, and at least so many of each."""
     deselected = [f"--deselect={node_id(name)}" for name in (*PRIVATE, *AS_ASYNCIO)]
-    arguments = ["--timeout=60", *deselected, *map(node_id, modules)]
+    arguments = ["--timeout=240", *deselected, *map(node_id, modules)]
     outcomes, said = run_tests(source, tmp_path / "report.xml", "ringloop", first_port, *arguments)
     assert "failed" not in outcomes.values(), said
     for module, passed_min in modules.items():

@@ -18,7 +18,7 @@ _testbase.find_free_port.__defaults__ = (int(os.environ["SUITE_PORT"]),)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# What the tests are written for. From Python 3.14 on every process would import all of them, in one's few seconds.
+# What the tests are written for: another way each process imports all of them, and some have but seconds.
 multiprocessing.set_start_method("fork")
 
 
