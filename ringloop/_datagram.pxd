@@ -92,6 +92,7 @@ cdef class DatagramTransport(FlowControl):
     cdef object context                # that all of the protocol's callbacks run in, as since 3.15
     cdef object address                # to which everything goes, as create_datagram_endpoint got it; or None
     cdef bint connected                # as asyncio sees it: the peer has a name
+    cdef bint paired                   # there is a peer, but it has no name
     cdef dict extra
     cdef Inbox inbox
     cdef ReceiveReadiness receive
@@ -109,6 +110,7 @@ cdef class DatagramTransport(FlowControl):
 
     cdef int begin(self, object waiter) except -1
     cdef Outcome try_send(self, object data, object address) except *
+    cdef bint has_peer(self, object address) noexcept
     cdef int send_natively(self, object data, object address) except -1
     cdef int drop_first(self) except -1
     cdef int flush(self) except -1

@@ -351,8 +351,10 @@ cdef class SendWhenRoom(Operation):
         if in_flight(self) or not self.loop.alive():
             return 0
         self.fd = transport.fd
-        if transport.family == AF_UNIX and not transport.connected:
-            self.connect_probe(transport.queue[0][1])
+        if transport.family == AF_UNIX:
+            address = transport.queue[0][1]
+            if not transport.has_peer(address):
+                self.connect_probe(address)
         return self.loop.submit(self)
 
     cdef int connect_probe(self, object address) except -1:
@@ -454,6 +456,7 @@ cdef class DatagramTransport(FlowControl):
             except OSError:
                 self.extra["peername"] = None
         self.connected = bool(self.extra["peername"])
+        self.paired = self.extra["peername"] == ""
         self.loop.claim_fd(self.fd, self)
         self.loop.call_soon(self.protocol.connection_made, self, context=self.context)
         self.loop.call_soon(self._start_reading)
@@ -615,7 +618,7 @@ cdef class DatagramTransport(FlowControl):
         try:
             if error != ASK_SOCKET:
                 raise OSError(error, os.strerror(error))
-            if self.connected:
+            if self.has_peer(address):
                 self.sock.send(data)
             else:
                 self.sock.sendto(data, address)
@@ -632,6 +635,14 @@ cdef class DatagramTransport(FlowControl):
         self.protocol.error_received(failure)
         return FAILED
 
+    cdef bint has_peer(self, object address) noexcept:
+        """Whether the kernel knows where a datagram goes that is queued with this address.
+
+        A peer without a name, as both ends of a socket pair are, is one for whatever names no other address;
+        asyncio asks for an address even there, and fails.
+        """
+        return self.connected or self.paired and address is None
+
     cdef int send_natively(self, object data, object address) except -1:
         """0 if it went out, or an errno, or ASK_SOCKET for what the socket module has to judge."""
         cdef sockaddr_in6 target
@@ -639,7 +650,7 @@ cdef class DatagramTransport(FlowControl):
         cdef Py_buffer view
         cdef Py_ssize_t count
         cdef int error
-        if not self.connected:
+        if not self.has_peer(address):
             if self.family != AF_INET and self.family != AF_INET6:
                 return ASK_SOCKET
             target_bytes = parse_address(address, self.family, &target)
@@ -692,6 +703,22 @@ cdef class DatagramTransport(FlowControl):
             logger.warning("socket.send() raised exception.")
         self.connection_lost_count += 1
         return 0
+
+    def write(self, data):
+        """Raises NotImplementedError: a datagram is sent by `sendto`. So asyncio's, as do the next three."""
+        raise NotImplementedError
+
+    def writelines(self, list_of_data):
+        """Raises NotImplementedError."""
+        raise NotImplementedError
+
+    def can_write_eof(self):
+        """Raises NotImplementedError."""
+        raise NotImplementedError
+
+    def write_eof(self):
+        """Raises NotImplementedError."""
+        raise NotImplementedError
 
     def get_write_buffer_size(self):
         """Returns how many bytes are queued; each datagram may count a few more than it has."""

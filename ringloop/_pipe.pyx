@@ -14,7 +14,7 @@ import collections
 import errno as errors
 import os
 import warnings
-from asyncio import constants, futures
+from asyncio import constants, futures, transports
 from asyncio.log import logger
 from itertools import islice
 
@@ -66,7 +66,7 @@ cdef enum:
 cdef char scratch[PIPE_BYTES]
 
 cdef object READ_TRANSPORT_CLASS = asyncio.ReadTransport
-cdef object WRITE_TRANSPORT_CLASS = asyncio.WriteTransport
+cdef object WRITE_TRANSPORT_CLASS = transports._FlowControlMixin
 cdef object deque = collections.deque
 cdef object set_result_unless_cancelled = futures._set_result_unless_cancelled
 cdef int LOST_WRITES_LOGGED = constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES
@@ -351,7 +351,8 @@ cdef class WritePipeTransport(PipeTransport):
 
     @property
     def __class__(self):
-        # Users ask isinstance(…, asyncio.WriteTransport), which a cdef class cannot inherit from.
+        # Users ask isinstance(…, asyncio.WriteTransport), which a cdef class cannot inherit from. asyncio's
+        # own are of this subclass, and so by their type readable as well.
         return WRITE_TRANSPORT_CLASS
 
     def __repr__(self):
@@ -498,6 +499,18 @@ cdef class WritePipeTransport(PipeTransport):
             logger.debug("%r: %s", self, "Fatal write error on pipe transport", exc_info=exc)
         self.clear()
         return self.end(exc)
+
+    def is_reading(self):
+        """Raises NotImplementedError, as the next two do: nothing is read here, and so asyncio's."""
+        raise NotImplementedError
+
+    def pause_reading(self):
+        """Raises NotImplementedError."""
+        raise NotImplementedError
+
+    def resume_reading(self):
+        """Raises NotImplementedError."""
+        raise NotImplementedError
 
     def can_write_eof(self):
         """Returns True: closing the pipe is what its reader takes for the end."""

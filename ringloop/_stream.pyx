@@ -85,7 +85,8 @@ cdef class StreamTransport(Endpoint):
     @property
     def __class__(self):
         # Users ask isinstance(transport, asyncio.Transport), which a cdef class cannot inherit from. asyncio
-        # asks for the subclass of it that its own are, and for the two properties below.
+        # asks for the subclass of it that its own are, and for the first two of the properties below; others
+        # read the next two, which asyncio's and uvloop's transports have.
         return TRANSPORT_CLASS
 
     @property
@@ -95,6 +96,14 @@ cdef class StreamTransport(Endpoint):
     @property
     def _protocol_paused(self):
         return self.protocol_paused
+
+    @property
+    def _paused(self):
+        return self.paused
+
+    @property
+    def _closing(self):
+        return self.closing
 
     def __reduce__(self):
         raise TypeError(f"cannot pickle {type(self).__name__!r} object")

@@ -22,21 +22,21 @@ _SSLProtocol: Any = sslproto.SSLProtocol
 _SSLTransport: Any = sslproto._SSLProtocolTransport
 
 
-class TlsTransport(TlsWrites, _SSLTransport):
-    """What a protocol over TLS writes to."""
+class SSLTransport(TlsWrites, _SSLTransport):
+    """What a protocol over TLS writes to. Some know such a transport by the `SSL` in its class's name."""
 
 
 class TlsProtocol(TlsBytes, _SSLProtocol):
     """What is between a transport and a protocol over TLS."""
 
-    _app_transport: TlsTransport | None
+    _app_transport: SSLTransport | None
     _app_transport_created: bool
 
-    def _get_app_transport(self) -> TlsTransport:
+    def _get_app_transport(self) -> SSLTransport:
         if self._app_transport is None:
             if self._app_transport_created:
                 raise RuntimeError("the transport of a TLS connection is made once")
-            self._app_transport = TlsTransport(self._loop, self)
+            self._app_transport = SSLTransport(self._loop, self)
             self._app_transport_created = True
         return self._app_transport
 

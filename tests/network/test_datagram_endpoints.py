@@ -216,6 +216,19 @@ def test_debug_mode_logs_what_was_made_and_done(
     assert len(same_as_asyncio(scenario)) == 4
 
 
+async def test_what_is_for_streams_alone_raises() -> None:
+    async with endpoint() as (transport, _):
+        some: Any = transport
+        for call in (
+            lambda: some.write(b"x"),
+            lambda: some.writelines([b"x"]),
+            some.can_write_eof,
+            some.write_eof,
+        ):
+            with pytest.raises(NotImplementedError):
+                call()
+
+
 async def test_it_is_an_asyncio_transport() -> None:
     async with endpoint() as (transport, protocol):
         assert isinstance(transport, (asyncio.Transport, asyncio.BaseTransport))

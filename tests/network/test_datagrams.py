@@ -416,6 +416,24 @@ def test_unix_datagrams_tell_their_senders_as_asyncio_does(same_as_asyncio: Any)
     same_as_asyncio(scenario)
 
 
+@pytest.mark.beyond_asyncio("it asks for an address, and ends the transport")
+async def test_a_peer_without_a_name_needs_no_address() -> None:
+    ours, peer = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    peer.settimeout(20)
+    with peer:
+        async with endpoint(sock=ours) as (transport, protocol):
+            count = 0
+            while count < 10_000 and not transport.get_write_buffer_size():  # type: ignore[attr-defined]
+                transport.sendto(b"%d" % count)
+                count += 1
+            transport.sendto(b"last")
+            received = await asyncio.to_thread(lambda: [peer.recv(100) for _ in range(count + 1)])
+            assert received == [*(b"%d" % number for number in range(count)), b"last"]
+            peer.send(b"answer")
+            await protocol.until("datagram_received")
+            assert protocol.events[-1] == ("datagram_received", b"answer", None)
+
+
 async def test_fds_are_where_they_were_after_many_endpoints() -> None:
     fds = open_fds()
     for ending in ("close", "abort") * 50:

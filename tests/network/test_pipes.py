@@ -564,12 +564,22 @@ def test_a_device_that_cannot_be_polled_is_reported_as_asyncio_does(
 # --- the object
 
 
+async def test_what_is_for_reading_alone_raises_on_a_writing_end(ends: Ends) -> None:
+    reader, writer = ends
+    async with reading(PipeRecorder(), reader), writing(PipeRecorder(), writer) as write_end:
+        for name in ("is_reading", "pause_reading", "resume_reading"):
+            with pytest.raises(NotImplementedError):
+                getattr(write_end, name)()
+
+
 async def test_a_transport_is_what_asyncio_says_it_is(ends: Ends) -> None:
     reader, writer = ends
     first, second = PipeRecorder(), PipeRecorder()
     async with reading(first, reader) as read_end, writing(second, writer) as write_end:
         assert isinstance(read_end, asyncio.ReadTransport)
         assert isinstance(write_end, asyncio.WriteTransport)
+        assert isinstance(write_end, asyncio.Transport)
+        assert not isinstance(read_end, asyncio.WriteTransport)
         assert not os.get_blocking(reader)
         assert not os.get_blocking(writer)
         for transport, fd in ((read_end, reader), (write_end, writer)):

@@ -32,6 +32,20 @@ async def test_it_is_an_asyncio_transport(kind: type[AnyRecorder]) -> None:
         assert isinstance(protocol.transport, asyncio.Transport)
 
 
+async def test_private_attributes_that_others_read() -> None:
+    async with connection(Recorder()) as (transport, _):
+        some: Any = transport
+        for change, paused, closing in (
+            (None, False, False),
+            (transport.pause_reading, True, False),
+            (transport.resume_reading, False, False),
+            (transport.close, False, True),
+        ):
+            if change is not None:
+                change()
+            assert (bool(some._paused), bool(some._closing)) == (paused, closing)
+
+
 async def test_accepted_transports_are_asyncio_transports_too() -> None:
     protocol = Recorder()
     async with server(lambda: protocol) as (_, address):

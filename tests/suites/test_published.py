@@ -4,9 +4,7 @@ aiofiles' run against `ringloop.aiofiles`, and against aiofiles itself with `rin
 anyio's with `ringloop.patch("anyio")`.
 """
 
-import fcntl
 import os
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -39,14 +37,6 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Suite
         return fetched[suite.project]
 
     return source
-
-
-@pytest.fixture
-def fixed_port() -> Iterator[None]:
-    """aiofiles' tests use a certain port: one run of them at a time on this machine."""
-    with (Path(tempfile.gettempdir()) / f"ringloop-fixed-port-{os.getuid()}").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 @pytest.mark.usefixtures("fixed_port")
