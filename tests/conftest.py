@@ -29,23 +29,29 @@ hypothesis.settings.load_profile("seeded")
 _current_watch = pytest.StashKey[Watch]()
 
 
+#: What only runs when it is asked for, by an option of that name, and then alone.
+ON_REQUEST = {
+    "machine_wide": "run the tests that change a setting of the whole machine and set it back, and no "
+    "others: as root, without -n, and with nothing beside them that uses io_uring",
+    "loop_suites": "run CPython's own tests of asyncio and uvloop's own, and no others: with nothing beside "
+    "them, as some have limits of time",
+}
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption(
-        "--machine-wide",
-        action="store_true",
-        help="run the tests that change a setting of the whole machine and set it back, and no others: "
-        "as root, without -n, and with nothing beside them that uses io_uring",
-    )
+    for name, text in ON_REQUEST.items():
+        parser.addoption(f"--{name.replace('_', '-')}", action="store_true", help=text)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Selects what `--machine-wide` says, and skips what wants a ring where there can be none."""
+    """Selects what was asked for, and skips what wants a ring where there can be none."""
+    asked = {name for name in ON_REQUEST if config.getoption(name)}
     chosen: dict[bool, list[pytest.Item]] = {False: [], True: []}
     for item in items:
-        chosen[item.get_closest_marker("machine_wide") is not None].append(item)
-    machine_wide = config.getoption("machine_wide")
-    config.hook.pytest_deselected(items=chosen[not machine_wide])
-    items[:] = chosen[machine_wide]
+        kinds = {name for name in ON_REQUEST if item.get_closest_marker(name) is not None}
+        chosen[bool(kinds & asked) if asked else not kinds].append(item)
+    config.hook.pytest_deselected(items=chosen[False])
+    items[:] = chosen[True]
     for item in items:
         if item.get_closest_marker("needs_io_uring") is not None and (reason := why_no_ring()):
             item.add_marker(pytest.mark.skip(reason=reason))
@@ -61,7 +67,8 @@ def pytest_configure(config: pytest.Config) -> None:
     # A shell starts what runs in the background with SIGINT ignored, which children would inherit.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     config.addinivalue_line("markers", "ringloop_only: see tests/support/marks.py")
-    config.addinivalue_line("markers", "machine_wide: runs with --machine-wide only")
+    for name in ON_REQUEST:
+        config.addinivalue_line("markers", f"{name}: runs with --{name.replace('_', '-')} only")
     config.addinivalue_line("markers", "needs_io_uring: see tests/support/marks.py")
     if why_no_ring():
         # Child processes shall not warn, each of them, that they take it.

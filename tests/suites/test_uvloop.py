@@ -40,7 +40,7 @@ PORTS_FROM = 20_000  # below those that the kernel gives
 PORTS_EACH = 500
 RUNS_MAX = 20
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.loop_suites, pytest.mark.timeout(900)]
 
 
 def left_out(kind: str) -> list[str]:
