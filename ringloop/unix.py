@@ -23,6 +23,8 @@ from ringloop.serving import Server
 _P = TypeVar("_P", bound=asyncio.BaseProtocol)
 _Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
+_CLEANED_BY_ASYNCIO = sys.version_info >= (3, 13)
+
 # Plain functions, which ask of their loop only what ours has.
 _asyncio_loop: Any = unix_events._UnixSelectorEventLoop
 
@@ -109,21 +111,21 @@ class UnixSockets(asyncio.BaseEventLoop):
         ssl_handshake_timeout: float | None = None,
         ssl_shutdown_timeout: float | None = None,
         start_serving: bool = True,
-        cleanup_socket: bool = True,
+        cleanup_socket: bool = _CLEANED_BY_ASYNCIO,
     ) -> Server:
         """Binds a Unix socket and returns the Server, by default one that accepts already.
 
         `path` is that of the file to make, in place of a socket's that is there, or an abstract name, which
         begins with a zero byte; `sock` is a bound Unix stream socket to use instead. `backlog` counts
-        connections that wait to be accepted. With `cleanup_socket` the server's end removes the file.
+        connections that wait to be accepted. With `cleanup_socket` the server's end removes the file; that
+        is the default from Python 3.13 on.
 
         `ssl` and its timeouts are as in `create_server`.
 
         Raises OSError if the path cannot be bound, ValueError and TypeError for arguments that do not go
         together.
         """
-        cleaned_by_asyncio = sys.version_info >= (3, 13)
-        options: dict[str, Any] = {"cleanup_socket": cleanup_socket} if cleaned_by_asyncio else {}
+        options: dict[str, Any] = {"cleanup_socket": cleanup_socket} if _CLEANED_BY_ASYNCIO else {}
         bound = await _asyncio_loop.create_unix_server(
             self,
             protocol_factory,
@@ -136,7 +138,7 @@ class UnixSockets(asyncio.BaseEventLoop):
             start_serving=False,
             **options,
         )
-        if cleanup_socket and not cleaned_by_asyncio:
+        if cleanup_socket and not _CLEANED_BY_ASYNCIO:
             self._note_file(bound._sockets[0])
         server = Server(
             self, bound._sockets, protocol_factory, ssl, backlog, ssl_handshake_timeout, ssl_shutdown_timeout
