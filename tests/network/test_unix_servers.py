@@ -161,14 +161,27 @@ async def test_a_stale_socket_is_replaced_and_another_file_is_not(path: Path) ->
 @CLEANS_UP
 async def test_close_removes_the_file(path: Path) -> None:
     loop = asyncio.get_running_loop()
-    made = await loop.create_unix_server(Greeter, path)
+    made = await loop.create_unix_server(Greeter, path, cleanup_socket=True)
     made.close()
     assert not path.exists()
     sock = socket.socket(socket.AF_UNIX)
     sock.bind(str(path))
-    made = await loop.create_unix_server(Greeter, sock=sock, start_serving=False)
+    made = await loop.create_unix_server(Greeter, sock=sock, start_serving=False, cleanup_socket=True)
     made.close()
     assert not path.exists()
+
+
+async def test_close_removes_the_file_if_this_pythons_does(path: Path) -> None:
+    loop = asyncio.get_running_loop()
+    made = await loop.create_unix_server(Greeter, path)
+    made.close()
+    assert path.exists() == (sys.version_info < (3, 13))
+    path.unlink(missing_ok=True)
+    sock = socket.socket(socket.AF_UNIX)
+    sock.bind(str(path))
+    made = await loop.create_unix_server(Greeter, sock=sock)
+    made.close()
+    assert path.exists() == (sys.version_info < (3, 13))
 
 
 @CLEANS_UP
@@ -181,9 +194,9 @@ async def test_close_leaves_the_file_if_asked_to(path: Path) -> None:
 @CLEANS_UP
 async def test_close_leaves_another_servers_file(path: Path) -> None:
     loop = asyncio.get_running_loop()
-    first = await loop.create_unix_server(Greeter, path)
+    first = await loop.create_unix_server(Greeter, path, cleanup_socket=True)
     path.rename(path.with_name("moved"))  # whose inode is not used again meanwhile
-    second = await loop.create_unix_server(Greeter, path)
+    second = await loop.create_unix_server(Greeter, path, cleanup_socket=True)
     first.close()
     assert path.is_socket()
     assert await greeting(str(path)) == b"hello"
@@ -193,7 +206,7 @@ async def test_close_leaves_another_servers_file(path: Path) -> None:
 
 @CLEANS_UP
 async def test_close_does_not_mind_that_the_file_is_gone(path: Path) -> None:
-    made = await asyncio.get_running_loop().create_unix_server(Greeter, path)
+    made = await asyncio.get_running_loop().create_unix_server(Greeter, path, cleanup_socket=True)
     path.unlink()
     made.close()
     made.close()
@@ -208,7 +221,9 @@ def test_a_file_that_cannot_be_removed_is_logged(
 
     def scenario(loop_factory: Any) -> list[Any]:
         async def main() -> None:
-            made = await asyncio.get_running_loop().create_unix_server(Greeter, name)
+            made = await asyncio.get_running_loop().create_unix_server(
+                Greeter, name, cleanup_socket=True
+            )
             with monkeypatch.context() as patched:
                 patched.setattr(os, "unlink", refuse)
                 made.close()
