@@ -366,9 +366,7 @@ cdef class Sockets(LoopCore):
                 wait.end()
 
     async def _call_when_ready(self, sock, uint32_t events, method, *args):
-        """Calls the method of the socket that has this name, and again whenever the socket is ready, until that
-        does not block.
-        """
+        """Calls the socket's method of this name, again whenever it is ready, until that does not block."""
         cdef ReadyWait wait = None
         self.checked_socket(sock)
         try:

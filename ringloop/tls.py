@@ -44,8 +44,8 @@ class TlsProtocol(TlsBytes, _SSLProtocol):
         return self._app_transport
 
     def connection_lost(self, exc: Exception | None) -> None:
-        # With this asyncio's forgets the transport. Here it may come before whoever awaits the connection has it:
-        # what asyncio reads in three passes, the last data, the end of the stream and so on, can come in one.
+        # With this asyncio's forgets the transport. Here it may come before whoever awaits the connection has
+        # it: what asyncio reads in several passes, data and the end of the stream, can come in one.
         self._lost_transport = self._transport
         super().connection_lost(exc)
 

@@ -221,9 +221,7 @@ def test_a_file_that_cannot_be_removed_is_logged(
 
     def scenario(loop_factory: Any) -> list[Any]:
         async def main() -> None:
-            made = await asyncio.get_running_loop().create_unix_server(
-                Greeter, name, cleanup_socket=True
-            )
+            made = await asyncio.get_running_loop().create_unix_server(Greeter, name, cleanup_socket=True)
             with monkeypatch.context() as patched:
                 patched.setattr(os, "unlink", refuse)
                 made.close()

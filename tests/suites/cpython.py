@@ -1,8 +1,8 @@
-"""CPython's tests of asyncio, run by unittest, with ringloop in the place of asyncio's selector loop or without.
+"""CPython's tests of asyncio, run by unittest, with ringloop in the place of asyncio's selector loop, or not.
 
     python -m suites.cpython REPORT ringloop|asyncio NAME… [--but=CLASS…]
 
-runs tests below test.test_asyncio and writes lines of JSON to REPORT: one when a test begins, one when it ends.
+runs tests below test.test_asyncio and writes lines of JSON to REPORT: when a test begins, and when it ends.
 It changes asyncio in its process, and is imported by nothing.
 """
 
@@ -40,7 +40,7 @@ class SelectorEventLoop(ringloop.Loop):
 
 
 class Mirrored(types.ModuleType):
-    """A module of asyncio's: what a test puts in the place of these names in it, ringloop's modules get as well.
+    """A module of asyncio's: what a test puts in the place of these names in it, ringloop's modules get, too.
 
     Not `socket` and `os`: with a mock of those no loop of ringloop's could run.
     """
@@ -71,7 +71,7 @@ def put_in_place() -> None:
 
 
 class Report(unittest.TestResult):
-    """Writes how each test ended, and how many loops it made. What only a hook hears of fails the test, too."""
+    """Writes how each test ended and how many loops it made. What only a hook hears of fails the test."""
 
     def __init__(self, file: TextIO) -> None:
         super().__init__()
