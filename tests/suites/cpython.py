@@ -1,6 +1,6 @@
 """CPython's tests of asyncio, run by unittest, with ringloop in the place of asyncio's selector loop, or not.
 
-    python -m suites.cpython REPORT ringloop|asyncio NAME… [--but=CLASS…]
+    python -m suites.cpython REPORT ringloop|asyncio NAME… [--but=NAME…]
 
 runs tests below test.test_asyncio and writes lines of JSON to REPORT: when a test begins, and when it ends.
 It changes asyncio in its process, and is imported by nothing.
@@ -97,8 +97,7 @@ class Report(unittest.TestResult):
         self._write(test, self._outcome, details="".join(self._details), loops=loops, seconds=seconds)
 
     def _write(self, test: unittest.TestCase, outcome: str, **fields: Any) -> None:
-        name = test.id().removeprefix(f"{PACKAGE}.")
-        print(json.dumps({"id": name, "outcome": outcome, **fields}), file=self._file, flush=True)
+        print(json.dumps({"id": name_of(test), "outcome": outcome, **fields}), file=self._file, flush=True)
 
     def fail(self, error: Any) -> None:
         """Takes a triple as `sys.exc_info` gives."""
@@ -129,6 +128,10 @@ class Report(unittest.TestResult):
         self._outcome, self._details = "failed", ["unexpected success"]
 
 
+def name_of(test: unittest.TestCase) -> str:
+    return test.id().removeprefix(f"{PACKAGE}.")
+
+
 def each_of(suite: unittest.TestSuite) -> Iterator[unittest.TestCase]:
     for part in suite:
         if isinstance(part, unittest.TestSuite):
@@ -138,14 +141,14 @@ def each_of(suite: unittest.TestSuite) -> Iterator[unittest.TestCase]:
 
 
 def load(names: list[str], but: list[str]) -> unittest.TestSuite:
-    """These tests without those of some classes, each of which has to be there."""
+    """These tests without some, or those of some classes, all of which have to be there."""
     loader = unittest.defaultTestLoader
     tests = list(each_of(loader.loadTestsFromNames([f"{PACKAGE}.{name}" for name in names])))
-    of_class = [test.id().removeprefix(f"{PACKAGE}.").rpartition(".")[0] for test in tests]
-    unknown = set(but) - set(of_class)
+    names_of = {test: {name_of(test), name_of(test).rpartition(".")[0]} for test in tests}
+    unknown = set(but).difference(*names_of.values())
     if unknown:
         sys.exit(f"no such tests: {', '.join(sorted(unknown))}")
-    return unittest.TestSuite(test for test, name in zip(tests, of_class, strict=True) if name not in but)
+    return unittest.TestSuite(test for test in tests if names_of[test].isdisjoint(but))
 
 
 def main(report: Path, loop: str, names: list[str], but: list[str]) -> None:

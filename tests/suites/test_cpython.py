@@ -41,7 +41,7 @@ class LeftOut:
         def version(text: str) -> tuple[int, ...]:
             return tuple(map(int, text.split(".")))
 
-        here = sys.version_info[:2]
+        here = sys.version_info[:3]
         return [
             name
             for entry in entries
