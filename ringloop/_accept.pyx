@@ -16,7 +16,7 @@ from ringloop._flight cimport (
     OPERATION_DONE, RL_ACCEPT_MULTISHOT, RL_CAN_ACCEPT_MULTISHOT, RL_OP_ACCEPT, Operation, rl_sqe,
 )
 from ringloop._callbacks cimport PyContext_Copy, PyContext_CopyCurrent, PyContext_Enter, PyContext_Exit
-from ringloop._sock cimport Sockets
+from ringloop._sock cimport Sockets, fd_of
 from ringloop._stream cimport accepted_transport, socket_transport
 
 
@@ -36,7 +36,7 @@ cdef class Accept(Operation):
     def __cinit__(self, Streams loop, sock, protocol_factory, server, tuple tls, context):
         self.loop = loop
         self.sock = sock
-        self.fd = sock.fileno()
+        self.fd = fd_of(sock)
         self.family = sock.family
         self.kind = sock.type
         self.ip_protocol = sock.proto

@@ -6,11 +6,11 @@ reference to each handle in them; pushing runs no Python code, so that a callbac
 destructor, a signal handler or inside the garbage collector.
 """
 
-import asyncio
 import sys
+import threading
 from asyncio import base_events
 from asyncio import events as asyncio_events
-from asyncio import format_helpers
+from asyncio import format_helpers, futures, tasks
 
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
@@ -36,13 +36,16 @@ cdef bint HAS_THREAD_SAFE_HANDLES = hasattr(asyncio_events, "_ThreadSafeHandle")
 cdef bint SOURCE_TAKES_DEBUG = sys.version_info >= (3, 13)
 cdef object ASYNCIO_HANDLE = asyncio_events.Handle
 cdef object ASYNCIO_TIMER_HANDLE = asyncio_events.TimerHandle
-cdef object Future = asyncio.Future
-cdef object Task = asyncio.Task
+cdef object ASYNCIO_THREAD_SAFE_HANDLE = getattr(asyncio_events, "_ThreadSafeHandle", ASYNCIO_HANDLE)
+cdef object RLock = threading.RLock
 cdef object base_create_task = base_events.BaseEventLoop.create_task
 
 # As asyncio: a wait of more than a day is cut there.
 cdef double WAIT_SECONDS_MAX = 24 * 3600.0
 cdef double CLOCK_RESOLUTION = 1e-9
+
+
+cdef class _ThreadSafeHandle(Handle)
 
 
 cdef object describe_callback(Handle handle):
@@ -80,6 +83,17 @@ cdef int report(Handle handle, object exc) except -1:
 
 cdef int call_handle(Handle handle) except -1:
     """Calls the callback in its context. Whatever it raises comes out."""
+    if type(handle) is not _ThreadSafeHandle:
+        return call_in_context(handle)
+    lock = (<_ThreadSafeHandle> handle).lock
+    with lock:
+        # It may have been cancelled since whoever runs it looked.
+        if not handle._cancelled:
+            call_in_context(handle)
+    return 0
+
+
+cdef inline int call_in_context(Handle handle) except -1:
     context = handle._context
     if PyContext_CheckExact(context):
         PyContext_Enter(context)
@@ -242,7 +256,30 @@ cdef int cancel(Handle handle) except -1:
 
 
 cdef class _ThreadSafeHandle(Handle):
-    """What `call_soon_threadsafe` returns from Python 3.14 on. Under the GIL any handle is thread-safe."""
+    """What `call_soon_threadsafe` returns from Python 3.14 on.
+
+    Under the GIL any handle is thread-safe. But while this one's callback runs, what other threads ask of it
+    waits for the end: after cancel() the callback does not run any more.
+    """
+
+    cdef object lock
+
+    def __cinit__(self):
+        self.lock = RLock()
+
+    @property
+    def __class__(self):
+        return ASYNCIO_THREAD_SAFE_HANDLE
+
+    def cancel(self):
+        """Cancels the callback: it will not run. Doing so twice, or too late, is no error."""
+        with self.lock:
+            cancel(self)
+
+    def cancelled(self):
+        """Returns True if the callback was cancelled."""
+        with self.lock:
+            return self._cancelled
 
 
 cdef class TimerHandle(Handle):
@@ -384,14 +421,14 @@ cdef class Callbacks:
 
     def create_future(self):
         """Returns a new asyncio.Future of this loop."""
-        return Future(loop=self)
+        return futures.Future(loop=self)
 
     def create_task(self, coro, **kwargs):
         """Wraps a coroutine in an asyncio.Task; keywords as the running Python's Task takes them."""
         if self._task_factory is None and not self._closed:
             if not kwargs:
-                return Task(coro, loop=self)
-            return Task(coro, loop=self, **kwargs)
+                return tasks.Task(coro, loop=self)
+            return tasks.Task(coro, loop=self, **kwargs)
         return base_create_task(self, coro, **kwargs)
 
     cdef int64_t until_timer_ns(self) except -2:

@@ -51,7 +51,7 @@ class _Reader:
 
     def __init__(self, fd: int, position: int, count: int | None, block_bytes: int) -> None:
         self._fd = fd
-        self._position = position
+        self.position = position
         self._left_bytes = count
         self._block_bytes = block_bytes
 
@@ -62,8 +62,8 @@ class _Reader:
             length = min(length, self._left_bytes)
             if length == 0:
                 return b""
-        block = await ringloop.os.pread(self._fd, length, self._position)
-        self._position += len(block)
+        block = await ringloop.os.pread(self._fd, length, self.position)
+        self.position += len(block)
         if self._left_bytes is not None:
             self._left_bytes -= len(block)
         return block
@@ -96,7 +96,11 @@ async def _reader(file: Any, offset: int, count: int | None, block_bytes: int) -
 
 
 async def _write(file: Any, offset: int, reader: _Reader, write: Callable[[bytes], Awaitable[None]]) -> int:
-    """Gives all blocks to `write`; how many bytes. After an error, too, the file stands behind them."""
+    """Gives all blocks to `write`; how many bytes. After an error, too, the file stands behind them.
+
+    Or behind the first block, if that one failed: asyncio's file was read, and is set right only for what was sent.
+    """
+    begin = reader.position
     sent_bytes = 0
     try:
         while block := await reader.read():
@@ -104,8 +108,8 @@ async def _write(file: Any, offset: int, reader: _Reader, write: Callable[[bytes
             sent_bytes += len(block)
         return sent_bytes
     finally:
-        if sent_bytes:
-            sought = file.seek(offset + sent_bytes)
+        if sent_bytes or reader.position != begin:
+            sought = file.seek(offset + sent_bytes if sent_bytes else reader.position)
             if isinstance(file, File):
                 await sought
 

@@ -238,7 +238,9 @@ cdef class ReadPipeTransport(PipeTransport):
         elif self.closing:
             info.append("closing")
         info.append(f"fd={self.fd}")
-        if self.pipe is not None:
+        if self.pipe is None or self.loop.is_closed():
+            info.append("closed" if self.pipe is None else "open")
+        else:
             info.append("polling" if in_flight(self.readable) and not self.paused else "idle")
         return f"<{' '.join(info)}>"
 
@@ -362,7 +364,9 @@ cdef class WritePipeTransport(PipeTransport):
         elif self.closing:
             info.append("closing")
         info.append(f"fd={self.fd}")
-        if self.pipe is not None:
+        if self.pipe is None or self.loop.is_closed():
+            info.append("closed" if self.pipe is None else "open")
+        else:
             info.append("polling" if self.queue else "idle")
             info.append(f"bufsize={self.queued_bytes}")
         return f"<{' '.join(info)}>"

@@ -36,6 +36,7 @@ cdef class Sockets(LoopCore):
     cdef int checked_socket(self, object sock) except? -1
 
 
+cdef int fd_of(object file) except -1
 cdef int check_pollable(int fd) except -1
 cdef object try_recv(int fd, Py_ssize_t size)
 cdef int get_writable(object target, Py_buffer *view) except -1

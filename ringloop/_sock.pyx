@@ -140,7 +140,7 @@ cdef class ReadyWait(Operation):
         self.events = events
         self.sock = sock
         self.held_fd = -1
-        self.counts = isinstance(sock, Socket)
+        self.counts = issubclass(type(sock), Socket)  # isinstance() believes a mock of one
         if self.counts:
             sock._io_refs += 1
         loop.waits.add(self)
@@ -366,13 +366,13 @@ cdef class Sockets(LoopCore):
                 wait.end()
 
     async def _call_when_ready(self, sock, uint32_t events, method, *args):
-        """Calls a method of the socket, and again whenever it is ready, until that does not block."""
+        """Calls the socket's method of this name, again whenever it is ready, until that does not block."""
         cdef ReadyWait wait = None
         self.checked_socket(sock)
         try:
             while True:
                 try:
-                    return method(*args)
+                    return getattr(sock, method)(*args)
                 except (BlockingIOError, InterruptedError):
                     pass
                 if wait is None:
@@ -384,19 +384,19 @@ cdef class Sockets(LoopCore):
 
     async def sock_recvfrom(self, sock, bufsize):
         """Receives a datagram of up to bufsize bytes; returns it and its sender's address."""
-        return await self._call_when_ready(sock, POLLIN, sock.recvfrom, bufsize)
+        return await self._call_when_ready(sock, POLLIN, "recvfrom", bufsize)
 
     async def sock_recvfrom_into(self, sock, buf, nbytes=0):
         """Receives a datagram into a writable buffer; returns its length and its sender's address."""
-        return await self._call_when_ready(sock, POLLIN, sock.recvfrom_into, buf, nbytes or len(buf))
+        return await self._call_when_ready(sock, POLLIN, "recvfrom_into", buf, nbytes or len(buf))
 
     async def sock_sendto(self, sock, data, address):
         """Sends a datagram to address; returns how many bytes went out."""
-        return await self._call_when_ready(sock, POLLOUT, sock.sendto, data, address)
+        return await self._call_when_ready(sock, POLLOUT, "sendto", data, address)
 
     async def sock_accept(self, sock):
         """Accepts a connection on a listening socket; returns its non-blocking socket and its address."""
-        connection, address = await self._call_when_ready(sock, POLLIN, sock.accept)
+        connection, address = await self._call_when_ready(sock, POLLIN, "accept")
         connection.setblocking(False)
         return connection, address
 

@@ -151,16 +151,24 @@ class Children(asyncio.BaseEventLoop):
         self._add_reader(pidfd, self._look_after, pidfd)
 
     def _look_after(self, pidfd: int) -> None:
-        """The pidfd is readable, and stays so: if the status cannot be had yet, the next pass asks again."""
+        """The pidfd is readable, and stays so: if the status cannot be had yet, the next pass asks again.
+
+        If it cannot be had at all, nobody hears of the exit: the error goes to the exception handler, once.
+        """
         transport = self._children[pidfd]
-        status = transport._take_status()
-        if status is None:
-            return
+        try:
+            status = transport._take_status()
+        except OSError:
+            self._give_up_pidfd(pidfd)
+            raise
+        if status is not None:
+            self._give_up_pidfd(pidfd)
+            transport._process_exited(status)
+
+    def _give_up_pidfd(self, pidfd: int) -> None:
         self._remove_reader(pidfd)
-        del self._children[pidfd]
-        transport._pidfd = None
+        self._children.pop(pidfd)._pidfd = None
         os.close(pidfd)
-        transport._process_exited(status)
 
     async def _end_unwatched(self, transport: SubprocessTransport, connected: "asyncio.Future[None]") -> None:
         """Ends a child that no pidfd could be had for: nobody would ever hear of its exit."""

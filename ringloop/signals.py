@@ -23,7 +23,7 @@ import warnings
 from asyncio import coroutines
 from asyncio.log import logger
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVarTuple
+from typing import Any, NoReturn, TypeVarTuple
 
 from ringloop._core import LoopCore
 
@@ -94,9 +94,7 @@ class Signals(asyncio.BaseEventLoop):
         except OSError as error:
             self._forget_handler(sig)
             self._lower_wakeup_fd_if_unused()
-            if error.errno == errno.EINVAL:
-                raise RuntimeError(f"sig {sig} cannot be caught") from error
-            raise
+            _raise_uncatchable(sig, error)
 
     def remove_signal_handler(self, sig: int) -> bool:
         """Gives the signal its default action back. Returns whether it had a handler of this loop.
@@ -107,7 +105,10 @@ class Signals(asyncio.BaseEventLoop):
         if sig not in self._signal_handlers:
             return False
         self._forget_handler(sig)
-        signal.signal(sig, signal.default_int_handler if sig == signal.SIGINT else signal.SIG_DFL)
+        try:
+            signal.signal(sig, signal.default_int_handler if sig == signal.SIGINT else signal.SIG_DFL)
+        except OSError as error:
+            _raise_uncatchable(sig, error)
         self._lower_wakeup_fd_if_unused()
         return True
 
@@ -218,7 +219,10 @@ class Signals(asyncio.BaseEventLoop):
             return
         self._wakeup_fd_after = _NO_FD
         if not self._holds_wakeup_fd:
-            signal.set_wakeup_fd(_NO_FD)
+            try:
+                signal.set_wakeup_fd(_NO_FD)
+            except (ValueError, OSError) as error:
+                logger.info("set_wakeup_fd(-1) failed: %s", error)
 
     # --- signals that have come
 
@@ -263,6 +267,12 @@ class Signals(asyncio.BaseEventLoop):
         except OSError as error:
             # Full, or nobody reads it any more: Python's own C handler could do no better.
             logger.info("passing signals on to fd %s failed: %s", self._displaced_fd, error)
+
+
+def _raise_uncatchable(sig: int, error: OSError) -> NoReturn:
+    if error.errno == errno.EINVAL:
+        raise RuntimeError(f"sig {sig} cannot be caught") from error
+    raise error
 
 
 def _on_main_thread() -> bool:

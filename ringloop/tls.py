@@ -31,6 +31,9 @@ class TlsProtocol(TlsBytes, _SSLProtocol):
 
     _app_transport: SSLTransport | None
     _app_transport_created: bool
+    _transport: Any
+    _extra: dict[str, Any]
+    _lost_transport: Any = None  # after connection_lost: it still knows the addresses
 
     def _get_app_transport(self) -> SSLTransport:
         if self._app_transport is None:
@@ -39,6 +42,17 @@ class TlsProtocol(TlsBytes, _SSLProtocol):
             self._app_transport = SSLTransport(self._loop, self)
             self._app_transport_created = True
         return self._app_transport
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        # With this asyncio's forgets the transport. Here it may come before whoever awaits the connection has
+        # it: what asyncio reads in several passes, data and the end of the stream, can come in one.
+        self._lost_transport = self._transport
+        super().connection_lost(exc)
+
+    def _get_extra_info(self, name: str, default: Any = None) -> Any:
+        if self._lost_transport is not None and name not in self._extra:
+            return self._lost_transport.get_extra_info(name, default)
+        return super()._get_extra_info(name, default)
 
 
 async def _wait(handshake: _Waiter) -> None:

@@ -1,6 +1,8 @@
 """add_signal_handler: when handlers run, what is refused, and what is left behind."""
 
 import asyncio
+import errno
+import logging
 import os
 import signal
 import socket
@@ -9,7 +11,7 @@ from contextlib import closing
 
 import pytest
 
-from support.compare import outcome
+from support.compare import outcome, take_log
 from support.turns import turn
 from support.waiting import when_asleep
 
@@ -209,6 +211,39 @@ def test_handlers_are_for_the_main_thread(same_as_asyncio):
         return results
 
     assert same_as_asyncio(scenario)[0][:2] == ("raised", "RuntimeError")
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.EFAULT])
+def test_what_signal_refuses_as_a_handler_goes(same_as_asyncio, monkeypatch, caplog, number):
+    caplog.set_level(logging.INFO)
+
+    error = OSError(number, "refused")
+
+    def refuse_signal(*args):
+        raise error
+
+    def refuse_wakeup_fd(fd, **keywords):
+        if fd == -1:
+            raise ValueError("refused")
+        return set_wakeup_fd(fd, **keywords)
+
+    def scenario(make):
+        with closing(make()) as loop:
+            loop.add_signal_handler(signal.SIGUSR1, print)
+            with monkeypatch.context() as patched:
+                patched.setattr(signal, "signal", refuse_signal)
+                told = outcome(loop.remove_signal_handler, signal.SIGUSR1)
+            again = outcome(loop.remove_signal_handler, signal.SIGUSR1)
+            loop.add_signal_handler(signal.SIGUSR1, print)
+            with monkeypatch.context() as patched:
+                patched.setattr(signal, "set_wakeup_fd", refuse_wakeup_fd)
+                removed = loop.remove_signal_handler(signal.SIGUSR1)
+            signal.set_wakeup_fd(-1)
+        return told, again, removed, take_log(caplog)
+
+    set_wakeup_fd = signal.set_wakeup_fd
+    *_, log = same_as_asyncio(scenario)
+    assert log == [("INFO", "set_wakeup_fd(-1) failed: refused", "")]
 
 
 def test_close_removes_the_handlers(loop):

@@ -367,3 +367,22 @@ def test_a_failed_future_nobody_looked_at_is_reported_when_collected(same_as_asy
         return [(c["message"], repr(c["exception"]), sorted(c)) for c in watch.take()]
 
     assert same_as_asyncio(scenario)[0][0] == "Future exception was never retrieved"
+
+
+async def test_tasks_and_futures_are_of_asyncios_present_classes(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Task(asyncio.Task):  # type: ignore[type-arg]
+        pass
+
+    class Future(asyncio.Future):  # type: ignore[type-arg]
+        pass
+
+    monkeypatch.setattr(asyncio.tasks, "Task", Task)
+    monkeypatch.setattr(asyncio.futures, "Future", Future)
+    loop = asyncio.get_running_loop()
+    task = loop.create_task(asyncio.sleep(0, "done"))
+    assert type(task) is Task
+    assert type(loop.create_future()) is Future
+    assert await task == "done"
+    named = loop.create_task(asyncio.sleep(0), name="named")
+    assert type(named) is Task
+    await named

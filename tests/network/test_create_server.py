@@ -9,6 +9,7 @@ import ssl
 from asyncio.trsock import TransportSocket
 from collections.abc import Iterator
 from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -341,3 +342,9 @@ def test_connect_accepted_socket_fails_in_asyncios_words(
             return drive(loop_factory, lambda: error_of(**complete))
 
     assert same_as_asyncio(scenario) is not None
+
+
+async def test_what_has_no_file_number_cannot_listen() -> None:
+    stand_in = mock.Mock(family=socket.AF_INET, type=socket.SOCK_STREAM, proto=0)
+    with pytest.raises(ValueError, match="Invalid file object: <Mock "):
+        await asyncio.get_running_loop().create_server(asyncio.Protocol, sock=stand_in)

@@ -5,6 +5,7 @@ import contextlib
 import gc
 import os
 import pty
+import re
 import socket
 import threading
 import tty
@@ -588,7 +589,30 @@ async def test_a_transport_is_what_asyncio_says_it_is(ends: Ends) -> None:
             with pytest.raises(TypeError):
                 __import__("pickle").dumps(transport)
         write_end.anything = 1  # type: ignore[attr-defined]
-    assert "closed" in repr(read_end)
+    assert re.fullmatch(r"<\w+ closed fd=\d+ closed>", repr(read_end))
+
+
+def test_a_transport_is_open_when_its_loop_is_closed(loop: asyncio.AbstractEventLoop) -> None:
+    async def main() -> list[Any]:
+        running = asyncio.get_running_loop()
+        made: list[Any] = [
+            await running.connect_read_pipe(asyncio.Protocol, reader),
+            await running.connect_write_pipe(asyncio.Protocol, writer),
+        ]
+        return [transport for transport, _ in made]
+
+    read_fd, write_fd = os.pipe()
+    with os.fdopen(read_fd, "rb", 0) as reader, os.fdopen(write_fd, "wb", 0) as writer:
+        transports = loop.run_until_complete(main())
+        loop.close()
+        for transport in transports:
+            assert re.fullmatch(r"<\w+ fd=\d+ open>", repr(transport))
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            del transport
+            transports.clear()
+            gc.collect()
+    assert [each.category for each in caught] == [ResourceWarning] * 2
 
 
 @pytest.mark.parametrize("make_ends", ALL_KINDS)

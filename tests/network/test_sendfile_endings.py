@@ -206,6 +206,26 @@ def test_the_peer_goes_in_the_middle(same_as_asyncio: Any, path: Path, way: Any)
     same_as_asyncio(lambda loop_factory: drive(loop_factory, main))
 
 
+def test_the_file_stands_behind_a_first_block_that_failed(same_as_asyncio: Any, tmp_path: Path) -> None:
+    def refuse(*args: Any) -> None:
+        raise asyncio.SendfileNotAvailableError
+
+    async def main() -> Any:
+        loop: Any = asyncio.get_running_loop()
+        loop._sock_sendfile_native = refuse
+        ours, peer = socket.socketpair()
+        peer.close()
+        with ours, path.open("rb") as file:
+            ours.setblocking(False)
+            with pytest.raises(BrokenPipeError):
+                await loop.sock_sendfile(ours, file, 2)
+            return file.tell()
+
+    path = tmp_path / "file"
+    path.write_bytes(b"content")
+    assert same_as_asyncio(lambda loop_factory: drive(loop_factory, main)) == 7
+
+
 async def test_a_connection_that_is_lost_as_the_call_ends_is_told_of() -> None:
     """The transport had the call of connection_lost under way when it got its own protocol back."""
     recorder = Recorder()

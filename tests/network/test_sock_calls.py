@@ -9,6 +9,7 @@ import socket
 import ssl
 from collections.abc import Iterator
 from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -116,6 +117,16 @@ async def test_data_and_addresses_of_datagrams() -> None:
         waiting = await started(loop.sock_recvfrom(ours, 100))
         peer.sendto(b"later", ours.getsockname())
         assert await waiting == (b"later", peer.getsockname())
+
+
+async def test_a_stand_in_for_a_socket_may_change_its_methods() -> None:
+    loop = asyncio.get_running_loop()
+    with udp_pair() as (ours, peer):
+        stand_in = mock.Mock(ours, gettimeout=ours.gettimeout, fileno=ours.fileno)
+        stand_in.sendto.side_effect = BlockingIOError
+        loop.call_soon(setattr, stand_in, "sendto", ours.sendto)
+        assert await loop.sock_sendto(stand_in, b"question", peer.getsockname()) == 8
+        assert await asyncio.to_thread(peer.recv, 100) == b"question"
 
 
 async def test_datagrams_into_a_buffer() -> None:

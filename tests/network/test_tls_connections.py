@@ -96,6 +96,25 @@ def test_extra_info(same_as_asyncio, version: ssl.TLSVersion) -> None:
     assert theirs["peercert"] is None
 
 
+async def test_the_class_is_named_after_ssl() -> None:
+    async with tls_connection(Recorder()) as (transport, _):
+        assert "SSL" in type(transport).__name__
+
+
+@pytest.mark.beyond_asyncio("it forgets them, but some passes after whoever awaits the connection has it")
+async def test_the_addresses_are_known_after_the_end() -> None:
+    protocol = Recorder()
+    async with tls_connection(protocol) as (transport, peer):
+        told = [transport.get_extra_info(name) for name in ("peername", "sockname")]
+        peer.close()
+        await protocol.until("connection_lost")
+        assert [transport.get_extra_info(name) for name in ("peername", "sockname")] == told
+        assert None not in told
+        assert transport.get_extra_info("socket").fileno() == -1
+        assert transport.get_extra_info("cipher") is not None
+        assert transport.get_extra_info("nothing", "default") == "default"
+
+
 async def test_a_clients_certificate_is_seen(version: ssl.TLSVersion) -> None:
     accepted = Recorder()
     context = asking_for_client_certificate(server_context(version))

@@ -177,6 +177,19 @@ async def test_close_removes_the_file(path: Path) -> None:
     assert not path.exists()
 
 
+async def test_close_removes_the_file_if_this_pythons_does(path: Path) -> None:
+    loop = asyncio.get_running_loop()
+    made = await loop.create_unix_server(Greeter, path)
+    made.close()
+    assert path.exists() == (sys.version_info < (3, 13))
+    path.unlink(missing_ok=True)
+    sock = socket.socket(socket.AF_UNIX)
+    sock.bind(str(path))
+    made = await loop.create_unix_server(Greeter, sock=sock)
+    made.close()
+    assert path.exists() == (sys.version_info < (3, 13))
+
+
 @CLEANS_UP
 async def test_close_leaves_the_file_if_asked_to(path: Path) -> None:
     made = await asyncio.get_running_loop().create_unix_server(Greeter, path, cleanup_socket=False)

@@ -231,6 +231,31 @@ def test_a_status_that_somebody_else_took(watch: Watch, caplog: pytest.LogCaptur
     assert any("255" in message for _, message, _ in take_log(caplog))
 
 
+@ringloop_only
+def test_a_status_that_cannot_be_had_is_reported_once(watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(pid: int, options: int) -> Any:
+        asyncio.get_running_loop().call_soon(refused.set)
+        raise PermissionError("refused")
+
+    async def main() -> None:
+        fds = leaks.open_fds()
+        with monkeypatch.context() as patched:
+            child = await asyncio.create_subprocess_exec(*SLEEP)
+            patched.setattr(os, "waitpid", refuse)
+            child.kill()
+            await refused.wait()
+        leaks.assert_no_new_fds(fds)
+        os.waitpid(child.pid, 0)
+        transport: Any = child._transport  # type: ignore[attr-defined]
+        transport._process_exited(0)
+        assert await child.wait() == 0
+        process_of(child).returncode = 0
+
+    refused = asyncio.Event()
+    on_ringloop(watch, main)
+    assert [str(context["exception"]) for context in watch.take()] == ["refused"]
+
+
 async def test_many_wait_for_one_child() -> None:
     child = await asyncio.create_subprocess_exec(*SLEEP)
     waits = [asyncio.create_task(child.wait()) for _ in range(20)]

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 _EPOLL_CALLS = {"x86_64": {232, 281, 441}, "aarch64": {22, 441}}  # epoll_wait, epoll_pwait, epoll_pwait2
+_FUTEX_CALLS = {"x86_64": {"202"}, "aarch64": {"98"}}.get(platform.machine(), set())
 _IO_URING_ENTER = 426  # the same number on every architecture
 LOOP_WAITS = _EPOLL_CALLS.get(platform.machine(), set()) | {_IO_URING_ENTER}
 
@@ -29,6 +30,11 @@ def is_asleep(native_id: int) -> bool:
     """Whether the thread is blocked in the system call that a loop waits in."""
     words = Path(f"/proc/self/task/{native_id}/syscall").read_text().split()
     return words[0].isdigit() and int(words[0]) in LOOP_WAITS
+
+
+def is_in_futex(native_id: int | None) -> bool:
+    """Whether the thread is blocked by a lock."""
+    return Path(f"/proc/self/task/{native_id}/syscall").read_text().split()[0] in _FUTEX_CALLS
 
 
 def wait_asleep(native_id: int, *, timeout: float = 20.0) -> None:

@@ -5,13 +5,14 @@ import concurrent.futures
 import os
 import signal
 import socket
+import sys
 import threading
 from contextlib import closing
 
 import pytest
 
 from support.compare import outcome
-from support.waiting import wait_asleep, when_asleep
+from support.waiting import is_in_futex, wait_asleep, wait_until, when_asleep
 
 
 @pytest.fixture
@@ -44,6 +45,45 @@ def test_it_returns_a_handle_that_can_be_cancelled(loop):
     loop.run_forever()
     assert ran == []
     assert handle.cancelled()
+
+
+@pytest.mark.skipif(sys.version_info < (3, 14), reason="its handles do not wait")
+@pytest.mark.parametrize("name", ["cancel", "cancelled"])
+def test_what_is_asked_of_a_handle_waits_for_its_callback(running, name):
+    trace = []
+    begun, may_end = threading.Event(), threading.Event()
+
+    def callback():
+        begun.set()
+        assert may_end.wait(20)
+        trace.append("callback")
+
+    def ask():
+        getattr(handle, name)()
+        trace.append(name)
+
+    handle = running.call_soon_threadsafe(callback)
+    assert isinstance(handle, asyncio.events._ThreadSafeHandle)
+    assert begun.wait(20)
+    thread = threading.Thread(target=ask)
+    thread.start()
+    wait_until(lambda: trace or is_in_futex(thread.native_id), "the other thread waits")
+    may_end.set()
+    thread.join()
+    assert trace == ["callback", name]
+
+
+def test_a_callback_may_cancel_its_own_handle(running):
+    handles, done = concurrent.futures.Future(), threading.Event()
+
+    def callback():
+        handle = handles.result()
+        handle.cancel()
+        assert handle.cancelled()
+        done.set()
+
+    handles.set_result(running.call_soon_threadsafe(callback))
+    assert done.wait(20)
 
 
 def test_calls_to_a_loop_that_does_not_run_yet_are_kept(loop):
