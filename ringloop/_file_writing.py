@@ -98,8 +98,7 @@ async def _reader(file: Any, offset: int, count: int | None, block_bytes: int) -
 async def _write(file: Any, offset: int, reader: _Reader, write: Callable[[bytes], Awaitable[None]]) -> int:
     """Gives all blocks to `write`; how many bytes. After an error, too, the file stands behind them.
 
-    Or behind the first block, if that one failed: asyncio's file was read, and is set right only for what was
-    sent.
+    Or behind the first block, if that one failed: asyncio sets the file right only after a block was sent.
     """
     begin = reader.position
     sent_bytes = 0
