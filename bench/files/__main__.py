@@ -17,7 +17,6 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from bench.children import settle_child
-from bench.files import serving
 from bench.files.lateness import Timer
 from bench.files.places import go_to
 from bench.files.row import Row, UnavailableError
@@ -119,6 +118,9 @@ def main() -> None:
     loop = select_loop(arguments.loop)
     workload = next(each for each in WORKLOADS if each.name == arguments.workload)
     if not workload.row:
+        # Not before the loop was selected: it imports a ringloop, which may have to be another.
+        from bench.files import serving
+
         serving.serve(loop, arguments.way, arguments.material / workload.needs)
         return
     try:
