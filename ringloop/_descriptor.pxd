@@ -46,6 +46,7 @@ cdef class Descriptor(Layer):
     cdef int64_t size_now(self) noexcept
     cdef int locate(self) noexcept
     cdef int move_to(self, int64_t position) noexcept
+    cdef int wrote(self, int64_t count) noexcept
     cdef int put_back(self, list pieces) except -1
     cdef object read_call(self, bytes target, Py_ssize_t start, Py_ssize_t length, int64_t offset)
     cdef object write_call(self, object data, Py_ssize_t start, Py_ssize_t length, int64_t offset, File told)
@@ -57,6 +58,7 @@ cdef class Descriptor(Layer):
 cdef class FileSystemCall(Call):
     cdef Descriptor file
 
+    cdef int start_in_a_thread(self, object loop) except -1
     cdef int ended(self) except -1
     cdef int settle(self) noexcept
 

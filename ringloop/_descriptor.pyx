@@ -79,7 +79,7 @@ cdef class FileSystemCall(Call):
         self.file.turns.in_flight -= 1
         self.settle()
 
-    cdef object wait_in_a_thread(self, object loop):
+    cdef int start_in_a_thread(self, object loop) except -1:
         tell_of_threads(loop)
         self.request.work.priority = self.file.priority
         self.take_priority()
@@ -88,6 +88,10 @@ cdef class FileSystemCall(Call):
         self.file.turns.in_flight += 1
         # Not the thread's own future: cancelled before it begins, that would never tell.
         thread.add_done_callback(self._thread_did)
+        return 0
+
+    cdef object wait_in_a_thread(self, object loop):
+        self.start_in_a_thread(loop)
         self.future = loop.create_future()
         return self.wait()
 
@@ -152,10 +156,8 @@ cdef class WriteCall(FileSystemCall):
     cdef int settle(self) noexcept:
         cdef Descriptor file = self.file
         if self.outcome > 0:
-            if self.moves and file.regular and file.appends:
-                file.position = lseek(file.fd, 0, SEEK_CUR)
-            elif self.moves and file.regular:
-                file.move_to(file.position + self.outcome)
+            if self.moves and file.regular:
+                file.wrote(self.outcome)
             if self.told is not None:
                 self.told.flushed(<Py_ssize_t> self.outcome)
         return 0
@@ -360,6 +362,13 @@ cdef class Descriptor(Layer):
         if self.exposed and self.regular:
             lseek(self.fd, position, SEEK_SET)
         return 0
+
+    cdef int wrote(self, int64_t count) noexcept:
+        """Of a regular file: so many bytes were written at the position, or at the end."""
+        if self.appends:
+            self.position = lseek(self.fd, 0, SEEK_CUR)
+            return 0
+        return self.move_to(self.position + count)
 
     # --- system calls
 

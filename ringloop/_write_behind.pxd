@@ -30,7 +30,6 @@ cdef class WriteBehind(FileSystemCall):
     cdef int append(self, bytes piece) except -1
     cdef int go(self, object owner) except -1
     cdef int fill(self) except -1
-    cdef int start_in_a_thread(self, object loop) except -1
     cdef int tell_failure(self) except -1
     cdef int drop(self) except -1
 

@@ -17,16 +17,12 @@ from ringloop._core cimport LoopCore
 from ringloop._descriptor cimport PIECE_BYTES, Descriptor, FileSystemCall
 from ringloop._files cimport Order
 from ringloop._flight cimport RL_OP_WRITEV
-from ringloop._ops cimport CALL_WAITING, tell_of_threads
+from ringloop._ops cimport CALL_WAITING
 from ringloop._running cimport running_loop
 
 
 cdef extern from "<errno.h>" nogil:
     enum: ECANCELED, EINTR
-
-cdef extern from "<unistd.h>" nogil:
-    enum: SEEK_CUR
-    int64_t lseek(int fd, int64_t offset, int whence)
 
 
 cdef WriteBehind write_behind(Descriptor raw, Py_ssize_t limit):
@@ -104,16 +100,6 @@ cdef class WriteBehind(FileSystemCall):
         self.outcome = -ECANCELED
         return 0
 
-    cdef int start_in_a_thread(self, object loop) except -1:
-        tell_of_threads(loop)
-        self.request.work.priority = self.file.priority
-        self.take_priority()
-        self.choose_executor()
-        thread = loop.run_in_executor(None, self._execute)
-        self.file.turns.in_flight += 1
-        thread.add_done_callback(self._thread_did)
-        return 0
-
     def _thread_did(self, thread):
         self.ended()
 
@@ -128,15 +114,11 @@ cdef class WriteBehind(FileSystemCall):
         return 0
 
     cdef int settle(self) noexcept:
-        cdef Descriptor file = self.file
         cdef Py_ssize_t done
         cdef Py_ssize_t size
         if self.outcome <= 0:
             return 0
-        if file.appends:
-            file.position = lseek(file.fd, 0, SEEK_CUR)
-        else:
-            file.move_to(file.position + self.outcome)
+        self.file.wrote(self.outcome)
         self.waiting -= <Py_ssize_t> self.outcome
         done = self.first_done + <Py_ssize_t> self.outcome
         while self.pieces:

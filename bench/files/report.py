@@ -76,7 +76,9 @@ def _line(workload: FileWorkload, bar: Bar | None, figure: str, ways: Sequence[W
             for other in (BLOCKING, THREADS, AIOFILES)
             if other in by_label
         }
-        line.limit = line.limit or (None if bar is None else _limit(bar, line))
+        if bar is None:
+            continue
+        line.limit = _limit(bar, line)
         best = [by_label[other] for other in (BLOCKING, THREADS) if other in by_label]
         own_bar = workload.bar_for(way, bar)
         if own_bar is None:

@@ -211,17 +211,22 @@ async def test_a_forgotten_file_warns_and_loses_nothing(tmp_path: Path, mode: st
     assert path.read_bytes() == b"x" * 500_000
 
 
-def test_a_loop_that_closes_in_the_middle_loses_nothing(tmp_path: Path, loop_factory: LoopFactory) -> None:
-    path = tmp_path / "file"
-    kept = []
+def written_on_a_loop_of_its_own(path: Path, loop_factory: LoopFactory) -> Any:
+    """The file, to which ten large pieces were given, after its loop was closed."""
 
-    async def main() -> None:
-        kept.append(await ringloop.open(path, "wb", write_behind=LIMIT))
+    async def main() -> Any:
+        file = await ringloop.open(path, "wb", write_behind=LIMIT)
         for _ in range(10):
-            await kept[0].write(LARGE)
+            await file.write(LARGE)
+        return file
 
     with asyncio.Runner(loop_factory=loop_factory) as runner:
-        runner.run(main())
+        return runner.run(main())
+
+
+def test_a_loop_that_closes_in_the_middle_loses_nothing(tmp_path: Path, loop_factory: LoopFactory) -> None:
+    path = tmp_path / "file"
+    kept = [written_on_a_loop_of_its_own(path, loop_factory)]
     with asyncio.Runner(loop_factory=loop_factory) as runner:
         runner.run(kept[0].write(LARGE))
         runner.run(kept[0].close())
@@ -230,15 +235,7 @@ def test_a_loop_that_closes_in_the_middle_loses_nothing(tmp_path: Path, loop_fac
 
 def test_a_file_forgotten_after_its_loop_loses_nothing(tmp_path: Path, loop_factory: LoopFactory) -> None:
     path = tmp_path / "file"
-    kept: list[Any] = []
-
-    async def main() -> None:
-        kept.append(await ringloop.open(path, "wb", write_behind=LIMIT))
-        for _ in range(10):
-            await kept[0].write(LARGE)
-
-    with asyncio.Runner(loop_factory=loop_factory) as runner:
-        runner.run(main())
+    kept = [written_on_a_loop_of_its_own(path, loop_factory)]
     with pytest.warns(ResourceWarning, match="unclosed file"):
         kept.clear()
     assert path.read_bytes() == LARGE * 10

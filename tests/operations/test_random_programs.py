@@ -24,10 +24,10 @@ from hypothesis import strategies as st
 
 import ringloop
 from operations.world import World
-from support.loops import DRIVERS, FACTORIES, ORACLE, LoopFactory, why_no_ring
+from support.loops import FACTORIES, ORACLE, LoopFactory, names_available
 
 CLOSED = 1 << 20  # the number of no descriptor
-LOOPS = (ORACLE, *(name for name in DRIVERS if name != "ringloop" or not why_no_ring()))
+LOOPS = names_available()
 TIMEOUT_S = 20.0  # of a wait that a step has ended
 
 

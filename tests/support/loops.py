@@ -47,11 +47,16 @@ def why_no_ring() -> str:
     return "" if failure is None else f"io_uring is refused here: {failure[0]}"
 
 
+def names_available() -> list[str]:
+    """The names of all loops that can be had here, the oracle first."""
+    return [ORACLE, *(name for name in DRIVERS if name != "ringloop" or not why_no_ring())]
+
+
 def loop_names() -> list[str]:
     """The names of the loops under test, in the order to run them."""
     names = os.environ.get("RINGLOOP_TEST_LOOPS", "").split(",")
     if names == [""]:
-        names = [ORACLE, *(name for name in DRIVERS if name != "ringloop" or not why_no_ring())]
+        names = names_available()
     unknown = set(names) - set(FACTORIES)
     if unknown:
         raise ValueError(f"RINGLOOP_TEST_LOOPS: no such loop: {', '.join(sorted(unknown))}")
