@@ -42,6 +42,7 @@ cdef BufferedFile buffered_file(RawFile raw, Py_ssize_t size, Py_ssize_t size_ma
     bytes more that are written behind the writer."""
     cdef BufferedFile file = BufferedFile.__new__(BufferedFile)
     file.raw_file = raw
+    raw.covered = True
     file.size = size
     file.behind_size = size
     file.behind_size_max = size_max
@@ -56,13 +57,16 @@ cdef class BufferedFile(Layer):
     """A binary file with a buffer."""
 
     def __del__(self):
-        if self.raw_file is not None and self.raw_file.fd >= 0:
+        if not self.covered and self.raw_file is not None and self.raw_file.fd >= 0:
             self.raw_file.warn_unclosed(self)
             self.close_forgotten()
 
     cdef int close_forgotten(self) except -1:
         """Nobody can wait. With a system call in flight the raw file closes itself, later."""
         cdef RawFile raw = self.raw_file
+        self.covered = raw.covered = False
+        if self.queue is not None:
+            self.queue.settle_untold()
         if raw.fd >= 0 and raw.turns.in_flight == 0:
             write_plainly(raw, self)
             raw.close_plainly()
@@ -660,8 +664,10 @@ cdef class BufferedFile(Layer):
         await self.raw_file._slow_close(None, None)
 
     async def _slow_detach(self, _, __):
+        cdef RawFile raw
         await self._slow_flush(None, None)
         raw, self.raw_file = self.raw_file, None
+        raw.covered = False
         return raw
 
     async def _slow_pread(self, length, offset):

@@ -37,3 +37,4 @@ cdef class LoopCore(Flight):
     cdef int end_driver(self) except -1
     cdef bint drain(self) except -1
     cdef int drop_queues(self) except -1
+    cdef int drop_ready(self, bint callbacks_too) except -1

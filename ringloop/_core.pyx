@@ -27,7 +27,7 @@ from posix.unistd cimport close, read, write
 
 from ringloop._callbacks cimport (
     RL_READY_COMPLETION, Handle, call_handle, new_handle, report, retire, rl_ready_entry,
-    rl_ready_pop, rl_timer, rl_timers_remove, run_handle, show_to_collector,
+    rl_ready_pop, rl_ready_push, rl_timer, rl_timers_remove, run_handle, show_to_collector,
 )
 from ringloop._flight cimport (
     ENSURE, OPERATION_CANCELLING, OPERATION_DONE, OPERATION_SUBMITTED, RL_OP_POLL_ADD, RL_WAIT_FOREVER,
@@ -506,10 +506,27 @@ cdef class LoopCore(Flight):
         return True
 
     cdef int drop_queues(self) except -1:
-        cdef rl_ready_entry entry
         cdef rl_timer *timer
         while self.ready.count:
+            self.drop_ready(True)
+        while self.timers.count:
+            timer = self.timers.nodes[self.timers.count - 1].timer
+            subject = <object> timer.owner
+            rl_timers_remove(&self.timers, timer)
+            Py_DECREF(subject)
+            show_to_collector(subject)
+        return 0
+
+    cdef int drop_ready(self, bint callbacks_too) except -1:
+        """Drops the completions in the queue, and tells their operations. Callbacks stay in their order."""
+        cdef uint32_t count = self.ready.count
+        cdef rl_ready_entry entry
+        while count:
+            count -= 1
             entry = rl_ready_pop(&self.ready)
+            if entry.kind != RL_READY_COMPLETION and not callbacks_too:
+                rl_ready_push(&self.ready, entry)
+                continue
             subject = <object> entry.object
             Py_DECREF(subject)
             if entry.kind == RL_READY_COMPLETION:
@@ -517,12 +534,6 @@ cdef class LoopCore(Flight):
                 Py_XDECREF(<PyObject *> entry.payload)
             else:
                 show_to_collector(subject)
-        while self.timers.count:
-            timer = self.timers.nodes[self.timers.count - 1].timer
-            subject = <object> timer.owner
-            rl_timers_remove(&self.timers, timer)
-            Py_DECREF(subject)
-            show_to_collector(subject)
         return 0
 
     def _forget_after_fork(self):
@@ -617,6 +628,8 @@ def _at_exit():
     for loop in list(LIVE_LOOPS):
         if loop._thread_id is None and (<LoopCore> loop).owner == thread:
             (<LoopCore> loop).end_driver()
+            # No pass comes that would run them, and they hold what is waiting for its end, such as a file.
+            (<LoopCore> loop).drop_ready(False)
 
 
 os.register_at_fork(after_in_child=_after_fork_in_child)

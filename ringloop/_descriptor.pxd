@@ -15,6 +15,7 @@ cdef class Descriptor
 
 
 cdef class Layer(File):
+    cdef bint covered              # another is upon it, whose end is also the end of this
     cdef Descriptor lowest(self)
 
 

@@ -45,7 +45,8 @@ cdef class RawFile(Descriptor):
     """A file without a buffer: every call is a system call."""
 
     def __del__(self):
-        if self.fd >= 0:
+        # Of a cycle of garbage this may be the first whose end is called.
+        if self.fd >= 0 and not self.covered:
             self.warn_unclosed(self)
             self.close_plainly()
 

@@ -60,6 +60,7 @@ cdef TextFile text_file(
     file.carry = ""
     if below.raw_file.writes and below.raw_file.seeks and below.raw_file.position != 0:
         file.reset_encoder(False)
+    below.covered = True
     return file
 
 
@@ -534,8 +535,10 @@ cdef class TextFile(Layer):
         await self.below._slow_close(None, None)
 
     async def _slow_detach(self, _, __):
+        cdef BufferedFile below
         await self._slow_flush(None, None)
         below, self.below = self.below, None
+        below.covered = False
         return below
 
     async def _slow_pread(self, length, offset):

@@ -30,6 +30,7 @@ cdef class WriteBehind(FileSystemCall):
     cdef int append(self, bytes piece) except -1
     cdef int go(self, object owner) except -1
     cdef int fill(self) except -1
+    cdef int settle_untold(self) except -1
     cdef int tell_failure(self) except -1
     cdef int drop(self) except -1
 

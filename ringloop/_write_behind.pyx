@@ -98,10 +98,20 @@ cdef class WriteBehind(FileSystemCall):
         self.request.entry.sqe.ioprio = 0
         # Until it tells otherwise: a thread may never begin.
         self.outcome = -ECANCELED
+        self.executed = False
         return 0
 
     def _thread_did(self, thread):
-        self.ended()
+        if self.file.turns.behind:
+            self.ended()
+
+    cdef int settle_untold(self) except -1:
+        """At the end of the file: takes over what a thread did, and another loop never told of."""
+        if self.executed and self.file.turns.behind:
+            self.file.turns.behind = False
+            self.file.turns.in_flight -= 1
+            self.settle()
+        return 0
 
     cdef int take_priority(self) except -1:
         # What goes on after a completion has the priority of the writer's context, not of the callback's.

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import os
 import select
 from pathlib import Path
@@ -132,8 +133,11 @@ async def test_after_a_cancelled_write_the_position_is_how_far_it_came(
     assert path.read_bytes() == data
 
 
+@pytest.mark.parametrize("in_a_cycle", [False, True], ids=["", "in a cycle"])
 @pytest.mark.parametrize(("mode", "buffering"), [("w", -1), ("wb", -1), ("wb", 0)])
-async def test_a_forgotten_file_warns_and_loses_nothing(tmp_path: Path, mode: str, buffering: int) -> None:
+async def test_a_forgotten_file_warns_and_loses_nothing(
+    tmp_path: Path, mode: str, buffering: int, in_a_cycle: bool
+) -> None:
     path = tmp_path / "file"
     file = await ringloop.open(path, mode, buffering=buffering)
     await file.write("abc" if mode == "w" else b"abc")
@@ -141,9 +145,12 @@ async def test_a_forgotten_file_warns_and_loses_nothing(tmp_path: Path, mode: st
     # A thread of asyncio's executor holds for a moment what it has just done.
     await asyncio.get_running_loop().shutdown_default_executor()
     kept = [file]
+    if in_a_cycle:
+        kept.append(kept)
     del file
     with pytest.warns(ResourceWarning) as caught:
-        kept.clear()
+        del kept
+        gc.collect()
     assert [str(one.message) for one in caught] == [f"unclosed file {described}"]
     assert path.read_bytes() == b"abc"
 

@@ -241,6 +241,33 @@ def test_a_file_forgotten_after_its_loop_loses_nothing(tmp_path: Path, loop_fact
     assert path.read_bytes() == LARGE * 10
 
 
+@pytest.mark.parametrize("kept", ["nowhere", "by the main module", "by a callback of the loop"])
+def test_an_interpreter_that_ends_in_the_middle_loses_nothing(
+    tmp_path: Path, run_child: Any, kept: str
+) -> None:
+    run_child(
+        f"""
+import ringloop
+
+async def main():
+    file = await ringloop.open({str(tmp_path / "file")!r}, "wb", write_behind={LIMIT * 4})
+    for _ in range(40):
+        await file.write(bytes(range(256)) * 256)
+    return file
+
+loop = new_event_loop()
+file = loop.run_until_complete(main())
+match {kept!r}:
+    case "nowhere":
+        del file
+    case "by a callback of the loop":
+        loop.call_soon(file.fileno)
+        del file
+"""
+    )
+    assert (tmp_path / "file").read_bytes() == LARGE * 40
+
+
 async def test_what_is_not_regular_is_written_without(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     end = os.open(tmp_path / "fifo", os.O_RDONLY | os.O_NONBLOCK)
