@@ -44,7 +44,7 @@ cdef class BufferedFile(Layer):
     cdef object seldom_at_once(self, FileCall call)
     cdef object seek_now(self, object offset, object whence)
     cdef object tell_now(self)
-    cdef object close_now(self)
+    cdef object close_now(self, FileCall call)
     cdef int rewind(self) except -1
     cdef int put_back(self, list pieces) except -1
 

@@ -391,10 +391,10 @@ cdef class BufferedFile(Layer):
         return self.raw_file.position - (self.ahead_end - self.ahead_begin) \
             + (self.behind_end - self.behind_begin) + (0 if self.queue is None else self.queue.waiting)
 
-    cdef object close_now(self):
+    cdef object close_now(self, FileCall call):
         if self.is_dirty() and self.raw_file.fd >= 0:
             return NotImplemented
-        return self.raw_file.close_now()
+        return self.raw_file.close_now(call)
 
     cdef object at_once(self, FileCall call):
         cdef int kind = call.kind
@@ -422,7 +422,7 @@ cdef class BufferedFile(Layer):
         if kind == FILE_SEEK:
             return self.seek_now(call.one, call.two)
         if kind == FILE_CLOSE or kind == FILE_EXIT:
-            return self.close_now()
+            return self.close_now(call)
         if kind == FILE_TELL:
             self.raw_file.check_open()
             return self.tell_now()

@@ -30,6 +30,8 @@ cdef class Descriptor(Layer):
     cdef bint regular              # its position is ours; of other files the kernel keeps it
     cdef bint seeks
     cdef bint exposed              # others know the fd: the kernel's position follows ours
+    cdef bint opened_now           # what `known` tells was seen when it was opened, in the loop's pass
+    cdef uint32_t opened_pass      # of this number
     cdef bint identified           # `known` is as good as it gets
     cdef bint warned               # of not having been closed
     cdef uint16_t priority         # of its I/O; 0: the context's
@@ -39,6 +41,7 @@ cdef class Descriptor(Layer):
     cdef bytes leftover            # came in for a read that was cancelled
     cdef Order turns
 
+    cdef int show(self) except -1
     cdef int check_open(self) except -1
     cdef int check_reads(self) except -1
     cdef int check_writes(self) except -1

@@ -8,6 +8,7 @@ A close comes after the end of every system call on the fd.
 """
 
 import fcntl
+import os
 import struct
 import warnings
 
@@ -26,7 +27,7 @@ from ringloop.priorities import pair_of, priority_of
 
 from ringloop._ops cimport (
     CALL_OVER, RL_WOULD_BLOCK, Call, rl_resident_forget, rl_resident_identify, rl_resident_pread,
-    rl_resident_pwrite, rl_statx, tell_of_threads,
+    rl_resident_pwrite, rl_resident_show, rl_statx, tell_of_threads,
 )
 
 
@@ -222,6 +223,7 @@ cdef class Layer(File):
         cdef Descriptor raw = self.lowest()
         raw.check_open()
         if not raw.exposed:
+            raw.show()
             raw.exposed = True
             if raw.regular:
                 raw.move_to(raw.position)
@@ -274,7 +276,7 @@ cdef class Descriptor(Layer):
 
     def __cinit__(self):
         self.fd = -1
-        self.turns = Order()
+        self.turns = Order.__new__(Order)
 
     @property
     def mode(self):
@@ -289,6 +291,13 @@ cdef class Descriptor(Layer):
 
     cdef Descriptor lowest(self):
         return self
+
+    cdef int show(self) except -1:
+        """Before others learn the fd."""
+        cdef int error = rl_resident_show(self.fd, &self.known)
+        if error < 0:
+            raise OSError(-error, os.strerror(-error))
+        return 0
 
     cdef int warn_unclosed(self, object outermost) except -1:
         if self.closefd and not self.warned:

@@ -62,6 +62,8 @@ cdef Py_ssize_t size_of(object value) except? -2:
     """An argument that is an integer or None, which is -1."""
     if value is None:
         return -1
+    if type(value) is int:
+        return value
     if not hasattr(value, "__index__"):
         raise TypeError(f"argument should be integer or None, not '{type(value).__name__}'")
     return value
@@ -175,6 +177,7 @@ cdef class Attempt:
         if not self.started:
             loop = running_loop()
             if isinstance(loop, LoopCore):
+                self.pass_number = (<LoopCore> loop).pass_number
                 self.result = (<LoopCore> loop).await_turn(self.yielded)
                 if self.result is not None:
                     self.yielded = True

@@ -10,17 +10,20 @@ import os
 import sys
 
 cimport cython
-from cpython.bytes cimport PyBytes_AS_STRING
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from cpython.object cimport PyObject
 from libc.stdint cimport int64_t, uint64_t
+from libc.string cimport memchr
 from posix.unistd cimport close as close_fd
 
 from ringloop._buffered cimport BufferedFile, buffered_file
-from ringloop._files cimport Attempt, take_short_ways, unsupported
+from ringloop._files cimport FILE_EXIT, Attempt, File, take_short_ways, unsupported
 from ringloop._flight cimport RL_OP_OPENAT, RL_OP_STATX, RL_SQE_ASYNC
 from ringloop._ops cimport (
-    CALL_OVER, RL_WOULD_BLOCK, Call, rl_resident_file, rl_resident_forget, rl_resident_identify,
-    rl_resident_open, rl_statx,
+    RL_WOULD_BLOCK, Call, rl_resident_file, rl_resident_forget, rl_resident_identify,
+    rl_resident_open, rl_resident_open_unseen, rl_statx, resident_of,
 )
+from ringloop._os cimport audit
 from ringloop._raw cimport RawFile
 from ringloop._text cimport text_file
 
@@ -31,7 +34,7 @@ cdef extern from "Python.h":
     bytes PyUnicode_EncodeFSDefault(object path)
 
 cdef extern from "<fcntl.h>" nogil:
-    enum: AT_EMPTY_PATH, AT_FDCWD, O_ACCMODE, O_APPEND, O_CLOEXEC, O_CREAT, O_EXCL, O_RDONLY, O_TRUNC
+    enum: AT_EMPTY_PATH, AT_FDCWD, O_ACCMODE, O_APPEND, O_EXCL, O_RDONLY
 
 cdef extern from "<sys/stat.h>" nogil:
     bint S_ISDIR(int mode)
@@ -50,8 +53,32 @@ cdef enum:
     BUFFER_BYTES_MAX = 1048576
     BLOCK_BYTES_MAX = 8388608
 
-cdef object audit = sys.audit
-cdef dict MODES = opening.MODES
+@cython.final
+cdef class Mode:
+    """What the letters of a mode say."""
+
+    cdef int flags                 # for open()
+    cdef bint is_binary
+    cdef bint reads
+    cdef bint writes
+
+
+cdef dict MODES = {}               # by the letters, in every order
+
+
+cdef int learn_modes() except -1:
+    cdef Mode mode
+    for letters, flags in opening.MODES.items():
+        mode = Mode.__new__(Mode)
+        mode.flags = flags
+        mode.is_binary = "b" in letters
+        mode.reads = "r" in letters or "+" in letters
+        mode.writes = (mode.flags & O_ACCMODE) != O_RDONLY
+        MODES[letters] = mode
+    return 0
+
+
+learn_modes()
 cdef bint WARNS_OF_ENCODING = sys.flags.warn_default_encoding
 
 
@@ -102,8 +129,7 @@ cdef class Opening(Attempt):
     cdef object closefd
     cdef object opener
     cdef object write_behind
-    cdef int flags
-    cdef bint is_checked
+    cdef Mode known_mode           # None: the arguments are not checked yet
     cdef object opened
 
     cdef str call_name(self):
@@ -113,65 +139,77 @@ cdef class Opening(Attempt):
         return self
 
     def __aexit__(self, *exc):
-        return self.opened.__aexit__(*exc)
+        return (<File> self.opened).call(FILE_EXIT)
+
+    cdef bint is_common(self, Mode mode) except -1:
+        """Whether all arguments are such that builtins.open does not refuse them and does not warn."""
+        if mode is None or not (type(self.path) is str or type(self.path) is bytes) \
+                or type(self.buffering) is not int or self.closefd is not True \
+                or self.write_behind != 0 or WARNS_OF_ENCODING:
+            return False
+        if mode.is_binary:
+            return self.encoding is None and self.errors is None and self.newline is None \
+                and self.buffering != 1
+        return (self.encoding is None or type(self.encoding) is str) \
+            and (self.errors is None or type(self.errors) is str) \
+            and (self.newline is None or type(self.newline) is str)
 
     cdef int check(self) except -1:
         """The arguments, as builtins.open does."""
-        cdef bint is_binary
-        if self.is_checked:
+        cdef Mode mode
+        if self.known_mode is not None:
             return 0
-        if (type(self.path) is str or type(self.path) is bytes) and type(self.mode) is str \
-                and self.mode in MODES and type(self.buffering) is int and self.closefd is True \
-                and self.write_behind == 0 and not WARNS_OF_ENCODING:
-            is_binary = "b" in self.mode
-            if (self.encoding is None or (type(self.encoding) is str and not is_binary)) \
-                    and (self.errors is None or (type(self.errors) is str and not is_binary)) \
-                    and (self.newline is None or (type(self.newline) is str and not is_binary)) \
-                    and not (is_binary and self.buffering == 1):
-                self.flags = MODES[self.mode]
-                audit("open", self.path, self.mode, self.flags)
-                self.is_checked = True
-                return 0
+        mode = MODES.get(self.mode) if type(self.mode) is str else None
+        if self.is_common(mode):
+            audit("open", "OOi", <PyObject *> self.path, <PyObject *> self.mode, mode.flags)
+            self.known_mode = mode
+            return 0
         self.path = opening.check(
             self.path, self.mode, self.buffering, self.encoding, self.errors, self.newline, self.closefd)
         self.write_behind = opening.check_write_behind(self.write_behind, self.mode, self.buffering)
-        self.flags = MODES[self.mode]
-        self.is_checked = True
+        self.known_mode = MODES[self.mode]
         return 0
+
+    cdef bytes encoded_path(self):
+        cdef bytes encoded = PyUnicode_EncodeFSDefault(self.path) if type(self.path) is str else self.path
+        if memchr(PyBytes_AS_STRING(encoded), 0, PyBytes_GET_SIZE(encoded)) != NULL:
+            raise ValueError("embedded null byte")
+        return encoded
 
     cdef RawOpen open_call(self):
         cdef RawOpen call = RawOpen.__new__(RawOpen)
         call.path = self.path
-        call.kept = PyUnicode_EncodeFSDefault(self.path) if type(self.path) is str else self.path
-        if b"\0" in <bytes> call.kept:
-            raise ValueError("embedded null byte")
+        call.kept = self.encoded_path()
         call.for_entry("open", RL_OP_OPENAT, AT_FDCWD)
         call.request.entry.sqe.address = <uint64_t> PyBytes_AS_STRING(call.kept)
         call.request.entry.sqe.length = 0o666
-        call.request.entry.sqe.op_flags = self.flags
+        call.request.entry.sqe.op_flags = self.known_mode.flags
         # In a ring's own context opening a FIFO would not wait for the other end (6.18).
         call.request.entry.sqe.flags = RL_SQE_ASYNC
         return call
 
     cdef object at_once(self, object loop):
-        cdef RawOpen call
+        cdef rl_resident_file known
+        cdef rl_statx status
         cdef RawFile raw
+        cdef bytes encoded
+        cdef int fd
         self.check()
-        if self.opener is not None or type(self.path) is int or (self.flags & O_ACCMODE) != O_RDONLY \
-                or self.is_foreign:
+        if self.opener is not None or type(self.path) is int or self.known_mode.writes or self.is_foreign:
             return NotImplemented
-        call = self.open_call()
-        call.stage = CALL_OVER
-        call.loop = loop
-        call.outcome = call.at_once()
-        if call.outcome == RL_WOULD_BLOCK:
+        encoded = self.encoded_path()
+        fd = rl_resident_open_unseen(
+            resident_of(loop), AT_FDCWD, PyBytes_AS_STRING(encoded), self.known_mode.flags, &known, &status)
+        if fd == RL_WOULD_BLOCK:
             return NotImplemented
-        if call.outcome < 0:
-            raise call.error()
-        raw = self.raw_file(<int> call.outcome)
-        raw.known = call.known
+        if fd < 0:
+            raise OSError(-fd, os.strerror(-fd), self.path)
+        raw = self.raw_file(fd)
+        raw.known = known
         raw.identified = True
-        self.take_status(raw, &call.status)
+        raw.opened_now = True
+        raw.opened_pass = self.pass_number
+        self.take_status(raw, &status)
         return self.finish(raw)
 
     cdef object go_on(self):
@@ -182,10 +220,10 @@ cdef class Opening(Attempt):
         raw.fd = fd
         raw.name = self.path
         raw.closefd = bool(self.closefd)
-        raw.writes = (self.flags & O_ACCMODE) != O_RDONLY
-        raw.reads = "r" in self.mode or "+" in self.mode
-        raw.appends = (self.flags & O_APPEND) != 0
-        raw.creates = (self.flags & O_EXCL) != 0
+        raw.writes = self.known_mode.writes
+        raw.reads = self.known_mode.reads
+        raw.appends = (self.known_mode.flags & O_APPEND) != 0
+        raw.creates = (self.known_mode.flags & O_EXCL) != 0
         return raw
 
     cdef int take_status(self, RawFile raw, rl_statx *status) except -1:
@@ -204,7 +242,7 @@ cdef class Opening(Attempt):
         cdef BufferedFile buffered
         cdef int64_t size = self.buffering
         cdef int64_t size_max = size
-        cdef bint is_text = "b" not in self.mode
+        cdef bint is_text = not self.known_mode.is_binary
         cdef bint by_line = is_text and (size == 1 or (size < 0 and raw.isatty()))
         if size == 0 and not is_text:
             self.opened = raw
@@ -236,7 +274,7 @@ async def open_slowly(Opening asked):
         raw = asked.raw_file(asked.path)
         raw.exposed = True
     elif asked.opener is not None:
-        raw = asked.raw_file(await fd_by_opener(asked.opener, asked.path, asked.flags))
+        raw = asked.raw_file(await fd_by_opener(asked.opener, asked.path, asked.known_mode.flags))
     else:
         opening_call = asked.open_call()
         raw = asked.raw_file(await opening_call)

@@ -54,6 +54,9 @@ cdef extern from "resident.h" nogil:
     bint rl_resident_is_current(rl_resident *resident)
     int rl_resident_open(rl_resident *resident, int dirfd, const char *path, int flags,
                          rl_resident_file *file, rl_statx *status)
+    int rl_resident_open_unseen(rl_resident *resident, int dirfd, const char *path, int flags,
+                                rl_resident_file *file, rl_statx *status)
+    int rl_resident_show(int fd, rl_resident_file *file)
     int rl_resident_stat(rl_resident *resident, int dirfd, const char *path, int at_flags, rl_statx *status)
     int rl_resident_identify(rl_resident *resident, int fd, bint may_wait, rl_resident_file *file,
                              rl_statx *status)
@@ -65,7 +68,7 @@ cdef extern from "resident.h" nogil:
         int fd, rl_resident_file *file, const void *buffer, size_t length, int64_t offset)
     int64_t rl_resident_sendfile(
         int socket_fd, int fd, rl_resident_file *file, size_t length, int64_t offset)
-    int rl_resident_close(int fd, rl_resident_file *file)
+    int rl_resident_close(int fd, rl_resident_file *file, bint was_just_opened)
     int rl_resident_close_fd(rl_resident *resident, int fd)
     int rl_resident_look(rl_resident *resident, int fd, uint32_t *kind, rl_statx *status)
     void rl_resident_forget(rl_resident_file *file)
@@ -123,4 +126,5 @@ cdef class Call(Operation):
     cdef object error(self)
 
 
+cdef rl_resident *resident_of(Flight loop) except? NULL
 cdef int tell_of_threads(object loop) except -1

@@ -108,6 +108,13 @@ cdef class Resident(Operation):
             self.known = <rl_resident *> result
 
 
+cdef rl_resident *resident_of(Flight loop) except? NULL:
+    """NULL while nothing can be done at once."""
+    if loop.residency is None:
+        loop.residency = Resident(loop)
+    return (<Resident> loop.residency).current()
+
+
 cdef int64_t learn(rl_work *work) noexcept nogil:
     return <int64_t> rl_resident_learn()
 
@@ -159,11 +166,7 @@ cdef class Call(Operation):
         return 0
 
     cdef rl_resident *resident(self):
-        if self.loop is None:
-            return NULL
-        if self.loop.residency is None:
-            self.loop.residency = Resident(self.loop)
-        return (<Resident> self.loop.residency).current()
+        return NULL if self.loop is None else resident_of(self.loop)
 
     # --- what kinds of calls differ in
 

@@ -3,6 +3,7 @@
 from libc.stdint cimport int64_t
 
 from ringloop._descriptor cimport Descriptor
+from ringloop._files cimport FileCall
 
 
 cdef class RawFile(Descriptor):
@@ -11,5 +12,5 @@ cdef class RawFile(Descriptor):
     cdef object read_to_now(self, object target)
     cdef object pread_now(self, object length, object offset)
     cdef object seek_now(self, object offset, object whence)
-    cdef object close_now(self)
+    cdef object close_now(self, FileCall call)
     cdef object read_size_now(self, Py_ssize_t length)

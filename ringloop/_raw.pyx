@@ -161,7 +161,8 @@ cdef class RawFile(Descriptor):
         self.move_to(target + base)
         return self.position
 
-    cdef object close_now(self):
+    cdef object close_now(self, FileCall call):
+        cdef bint was_just_opened = self.opened_now and self.opened_pass == call.pass_number
         cdef int64_t result
         if self.fd < 0:
             return None
@@ -170,7 +171,7 @@ cdef class RawFile(Descriptor):
             return None
         if self.turns.in_flight != 0:
             return NotImplemented
-        result = rl_resident_close(self.fd, &self.known)
+        result = rl_resident_close(self.fd, &self.known, was_just_opened)
         if result == RL_WOULD_BLOCK:
             return NotImplemented
         self.fd = -1
@@ -181,7 +182,7 @@ cdef class RawFile(Descriptor):
     cdef object at_once(self, FileCall call):
         cdef int kind = call.kind
         if kind == FILE_CLOSE or kind == FILE_EXIT:
-            return self.close_now()
+            return self.close_now(call)
         if kind == FILE_READ:
             self.check_reads()
             return self.read_size_now(size_of(call.one))

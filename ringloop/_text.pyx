@@ -391,7 +391,7 @@ cdef class TextFile(Layer):
     cdef object seldom_at_once(self, FileCall call):
         cdef int kind = call.kind
         if kind == FILE_CLOSE or kind == FILE_EXIT:
-            return self.below.close_now()
+            return self.below.close_now(call)
         if kind == FILE_SEEK:
             return self.seek_simply(call.one, call.two)
         if kind == FILE_TELL:

@@ -21,6 +21,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include "mounts.h"
@@ -220,16 +221,18 @@ void rl_resident_fill(struct rl_resident_file *file, uint32_t kind, int flags, c
         .writable = (flags & O_ACCMODE) != O_RDONLY,
         /* Up to 6.18 these have no RWF_NOWAIT: a try would cost as much as the proof. */
         .lacks_nowait = (kind & (RL_FS_MEMORY | RL_FS_STACKED)) != 0,
+        .closes = S_ISREG(status->mode) && (flags & O_ACCMODE) == O_RDONLY && status->link_count != 0 &&
+                  status->blocks <= RL_RESIDENT_SMALL_BLOCKS,
         .size = status->size,
         .changed_seconds = status->changed.seconds,
         .changed_nanoseconds = status->changed.nanoseconds,
     };
 }
 
-static bool is_same_file(const struct rl_statx *one, const struct rl_statx *other)
+static bool is_same_file(const struct rl_statx *one, const struct stat *other)
 {
-    return one->inode == other->inode && one->dev_major == other->dev_major &&
-           one->dev_minor == other->dev_minor && ((one->mode ^ other->mode) & S_IFMT) == 0;
+    return one->inode == other->st_ino && one->dev_major == major(other->st_dev) &&
+           one->dev_minor == minor(other->st_dev) && ((one->mode ^ other->st_mode) & S_IFMT) == 0;
 }
 
 /* Regular files with a key or a hash tree read these when they are opened. */
@@ -240,37 +243,78 @@ static bool opens_at_once(uint32_t kind, const struct rl_statx *status)
     return S_ISREG(status->mode) && (status->attributes & (ATTRIBUTE_ENCRYPTED | ATTRIBUTE_VERITY)) == 0;
 }
 
+static struct rl_statx_time time_of(struct timespec time)
+{
+    return (struct rl_statx_time){.seconds = time.tv_sec, .nanoseconds = (uint32_t)time.tv_nsec};
+}
+
+/* Into what statx() told before it was opened. fstat() is the cheaper of the two. */
+static void take_what_changes(struct rl_statx *status, const struct stat *opened)
+{
+    status->mode = (uint16_t)opened->st_mode;
+    status->link_count = (uint32_t)opened->st_nlink;
+    status->uid = opened->st_uid;
+    status->gid = opened->st_gid;
+    status->size = (uint64_t)opened->st_size;
+    status->blocks = (uint64_t)opened->st_blocks;
+    status->accessed = time_of(opened->st_atim);
+    status->changed = time_of(opened->st_ctim);
+    status->modified = time_of(opened->st_mtim);
+}
+
 /*
  * The path is walked twice: the first walk opens nothing, so that what has side effects is not touched. If
  * it was replaced meanwhile, O_NONBLOCK keeps even a FIFO from waiting, and the file is dropped again. (To
  * reopen the first by /proc/self/fd is not cheaper: 3.3 us against 1.8.) O_NONBLOCK also makes a lease's
  * holder not waited for.
  */
-int rl_resident_open(struct rl_resident *resident, int dirfd, const char *path, int flags,
-                     struct rl_resident_file *file, struct rl_statx *status)
+int rl_resident_open_unseen(struct rl_resident *resident, int dirfd, const char *path, int flags,
+                            struct rl_resident_file *file, struct rl_statx *status)
 {
     uint32_t kind;
-    struct rl_statx found;
+    struct stat opened;
     *file = (struct rl_resident_file){0};
     if ((flags & ~OPEN_FLAGS) != 0 || (flags & O_ACCMODE) != O_RDONLY)
         return RL_WOULD_BLOCK;
-    int found_fd = find_cached(resident, dirfd, path, flags & (O_DIRECTORY | O_NOFOLLOW), &found, &kind);
+    int found_fd = find_cached(resident, dirfd, path, flags & (O_DIRECTORY | O_NOFOLLOW), status, &kind);
     if (found_fd < 0)
         return found_fd;
     int fd = RL_WOULD_BLOCK;
-    if (S_ISLNK(found.mode))
+    if (S_ISLNK(status->mode))
         fd = -ELOOP; /* there was O_NOFOLLOW */
-    else if (opens_at_once(kind, &found))
+    else if (opens_at_once(kind, status))
         fd = open_cached(resident, dirfd, path, O_NONBLOCK | O_NOCTTY | walk_flags(resident, flags));
     close(found_fd);
     if (fd < 0)
         return fd == -EACCES || fd == -ELOOP ? fd : RL_WOULD_BLOCK; /* the path is right */
-    if (statx_fd(fd, WITHOUT_SYNC, status) < 0 || !is_same_file(&found, status) ||
-        ((flags & O_NONBLOCK) == 0 && fcntl(fd, F_SETFL, flags & SETTABLE_FLAGS) < 0)) {
+    if (fstat(fd, &opened) < 0 || !is_same_file(status, &opened)) {
         close(fd);
         return RL_WOULD_BLOCK;
     }
+    take_what_changes(status, &opened);
     rl_resident_fill(file, kind, flags, status);
+    file->is_unseen = (flags & O_NONBLOCK) == 0;
+    file->status_flags = flags & SETTABLE_FLAGS;
+    return fd;
+}
+
+int rl_resident_show(int fd, struct rl_resident_file *file)
+{
+    if (file->is_unseen && fcntl(fd, F_SETFL, file->status_flags) < 0)
+        return -errno;
+    file->is_unseen = false;
+    return 0;
+}
+
+int rl_resident_open(struct rl_resident *resident, int dirfd, const char *path, int flags,
+                     struct rl_resident_file *file, struct rl_statx *status)
+{
+    int fd = rl_resident_open_unseen(resident, dirfd, path, flags, file, status);
+    if (fd >= 0 && rl_resident_show(fd, file) < 0) {
+        close(fd);
+        rl_resident_forget(file);
+        return RL_WOULD_BLOCK;
+    }
     return fd;
 }
 

@@ -20,6 +20,9 @@
 
 enum { RL_WOULD_BLOCK = INT32_MIN }; /* no result and no errno */
 
+/* Up to 1 MiB, in blocks of 512 bytes, the end of a file takes microseconds. */
+enum { RL_RESIDENT_SMALL_BLOCKS = 2048 };
+
 /* A read or write takes no more than this at once, about 100 us of copying: more is done in parts. */
 enum { RL_RESIDENT_BYTES_MAX = 1 << 20 };
 
@@ -52,6 +55,9 @@ struct rl_resident_file {
     bool reads, writes;  /* whether these may be tried at once */
     bool readable, writable; /* what it is open for */
     bool lacks_nowait, lacks_cachestat;
+    bool is_unseen; /* O_NONBLOCK is on though nobody asked for it: see rl_resident_open_unseen() */
+    int status_flags; /* which were asked for */
+    bool closes; /* nothing that was seen when it was opened makes its close slow */
     uint64_t size; /* when it was last seen */
     int64_t changed_seconds;
     uint32_t changed_nanoseconds;
@@ -80,6 +86,16 @@ bool rl_resident_is_current(struct rl_resident *resident);
  */
 int rl_resident_open(struct rl_resident *resident, int dirfd, const char *path, int flags,
                      struct rl_resident_file *file, struct rl_statx *status);
+
+/*
+ * The same for an fd that nobody sees yet: O_NONBLOCK, which such files ignore, may be left on, until
+ * rl_resident_show(). What others see is what was asked for.
+ */
+int rl_resident_open_unseen(struct rl_resident *resident, int dirfd, const char *path, int flags,
+                            struct rl_resident_file *file, struct rl_statx *status);
+
+/* Before others learn the fd. 0 or -errno. */
+int rl_resident_show(int fd, struct rl_resident_file *file);
 
 /*
  * statx() with STATX_BASIC_STATS and STATX_BTIME: 0, -errno or RL_WOULD_BLOCK. at_flags:
@@ -141,9 +157,10 @@ int64_t rl_resident_pwrite(int fd, struct rl_resident_file *file, const void *bu
 
 /*
  * close(): 0, -errno, or RL_WOULD_BLOCK with the fd open. *file is emptied in any case. (The ring's CLOSE
- * is no help then: it drops the file on the submitting thread. Give it to a worker, or IOSQE_ASYNC.)
+ * is no help then: it drops the file on the submitting thread. Give it to a worker, or IOSQE_ASYNC.) With
+ * `was_just_opened`, so that what was seen then is so still, it is not looked at again.
  */
-int rl_resident_close(int fd, struct rl_resident_file *file);
+int rl_resident_close(int fd, struct rl_resident_file *file, bool was_just_opened);
 
 /* The same of an fd about which nothing is known. */
 int rl_resident_close_fd(struct rl_resident *resident, int fd);

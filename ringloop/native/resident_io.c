@@ -43,7 +43,6 @@ enum { NOWAIT = 8 }; /* RWF_NOWAIT, 4.14 */
 
 enum {
     FRESH_SECONDS = 60, /* twice vm.dirty_expire_centisecs: what is older has been written back */
-    SMALL_BLOCKS = (1 << 20) / 512,
     COUNTABLE_BLOCKS = (64 << 20) / 512 /* cachestat() of so much takes 200 us if every page is by itself */
 };
 
@@ -414,30 +413,31 @@ struct last_look {
  * taken for such.
  *
  * Who opened it for writing may in addition have reservations to give back. The last link can still go
- * between the look and the close, within half a microsecond.
+ * between the look and the close.
  */
 static bool closes_at_once(int fd, uint32_t kind, bool is_writable, const struct last_look *look)
 {
     struct cached found;
     if ((kind & RL_FS_MEMORY) != 0)
-        return look->links != 0 || look->blocks <= SMALL_BLOCKS;
+        return look->links != 0 || look->blocks <= RL_RESIDENT_SMALL_BLOCKS;
     if (look->links == 0 || is_writable)
         return false;
-    if (!S_ISREG(look->mode) || look->blocks <= SMALL_BLOCKS || !is_fresh(look->changed_seconds))
+    if (!S_ISREG(look->mode) || look->blocks <= RL_RESIDENT_SMALL_BLOCKS || !is_fresh(look->changed_seconds))
         return true;
     return (kind & RL_FS_STACKED) == 0 && look->blocks <= COUNTABLE_BLOCKS &&
            count_cached(fd, 0, 0, &found) == 0 && found.dirty == 0;
 }
 
-int rl_resident_close(int fd, struct rl_resident_file *file)
+int rl_resident_close(int fd, struct rl_resident_file *file, bool was_just_opened)
 {
     struct stat status;
     uint32_t kind = file->kind;
     bool is_writable = file->writable;
+    bool is_seen = was_just_opened && file->closes;
     rl_resident_forget(file);
     if ((kind & RL_FS_LOCAL) == 0)
         return RL_WOULD_BLOCK;
-    if (fstat(fd, &status) == 0) { /* else close() has the error */
+    if (!is_seen && fstat(fd, &status) == 0) { /* else close() has the error */
         struct last_look look = {status.st_mode, status.st_nlink, (uint64_t)status.st_blocks,
                                  status.st_ctim.tv_sec};
         if (!closes_at_once(fd, kind, is_writable, &look))

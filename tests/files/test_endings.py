@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import fcntl
 import gc
 import os
 import select
@@ -153,6 +154,16 @@ async def test_a_forgotten_file_warns_and_loses_nothing(
         gc.collect()
     assert [str(one.message) for one in caught] == [f"unclosed file {described}"]
     assert path.read_bytes() == b"abc"
+
+
+@pytest.mark.parametrize("mode", ["r", "rb", "r+b", "w"])
+async def test_the_flags_of_an_fd_that_is_shown(tmp_path: Path, mode: str) -> None:
+    (tmp_path / "file").touch()
+    async with ringloop.open(tmp_path / "file", mode) as ours:
+        await ours.flush()
+        with open(tmp_path / "file", mode) as theirs:
+            for command in (fcntl.F_GETFL, fcntl.F_GETFD):
+                assert fcntl.fcntl(ours.fileno(), command) == fcntl.fcntl(theirs.fileno(), command)
 
 
 async def test_a_call_that_was_never_awaited_warns(tmp_path: Path) -> None:

@@ -249,8 +249,26 @@ static void check_open(struct rl_resident *resident, const char *path, int flags
     CHECK(readlink(path_of("/proc/self/fd/%d", fd), ours, sizeof ours - 1) > 0);
     CHECK(readlink(path_of("/proc/self/fd/%d", expected_fd), theirs, sizeof theirs - 1) > 0);
     CHECK(strcmp(ours, theirs) == 0);
-    CHECK_EQUAL(rl_resident_close(fd, &file), 0);
+    CHECK_EQUAL(rl_resident_close(fd, &file, false), 0);
     CHECK_EQUAL(fcntl(fd, F_GETFD), -1);
+    close(expected_fd);
+}
+
+/* As above; and before it is shown, whatever was asked for, it is open without waiting. */
+static void check_open_unseen(struct rl_resident *resident, const char *path, int flags)
+{
+    struct rl_resident_file file;
+    struct rl_statx status;
+    int expected_fd = open(path, flags);
+    CHECK(expected_fd >= 0);
+    int fd = rl_resident_open_unseen(resident, AT_FDCWD, path, flags, &file, &status);
+    CHECK(fd >= 0);
+    CHECK((fcntl(fd, F_GETFL) & O_NONBLOCK) != 0);
+    for (int i = 0; i < 2; i++) {
+        CHECK_EQUAL(rl_resident_show(fd, &file), 0);
+        CHECK_EQUAL(fcntl(fd, F_GETFL), fcntl(expected_fd, F_GETFL));
+    }
+    CHECK_EQUAL(rl_resident_close(fd, &file, false), 0);
     close(expected_fd);
 }
 
@@ -265,6 +283,8 @@ static void check_open_in(const char *directory, bool opens_directories)
     new_link("round", path_of("%s/round", directory));
     for (size_t i = 0; i < sizeof FLAGS / sizeof FLAGS[0]; i++)
         check_open(resident, file, FLAGS[i]);
+    for (size_t i = 0; i < sizeof FLAGS / sizeof FLAGS[0]; i++)
+        check_open_unseen(resident, file, FLAGS[i]);
     if (follows_links(directory))
         check_open(resident, path_of("%s/link", directory), O_CLOEXEC);
     else
@@ -454,7 +474,7 @@ TEST(a_fifo_put_in_the_place_of_a_file_is_not_waited_for)
         struct stat now;
         CHECK_EQUAL(fstat(fd, &now), 0);
         CHECK(S_ISREG(now.st_mode) && S_ISREG(status.mode));
-        CHECK_EQUAL(rl_resident_close(fd, &file), 0);
+        CHECK_EQUAL(rl_resident_close(fd, &file, false), 0);
         opened++;
     }
     CHECK(opened > 0);
@@ -504,7 +524,7 @@ TEST(a_mount_makes_it_learn_again)
     resident = learn();
     CHECK(rl_resident_is_current(resident));
     int fd = open_at_once(resident, path, &file);
-    CHECK_EQUAL(rl_resident_close(fd, &file), 0);
+    CHECK_EQUAL(rl_resident_close(fd, &file, false), 0);
     CHECK_EQUAL(umount(path_of("%s/top", directory)), 0);
     rl_resident_free(resident);
     remove_tree(directory);
@@ -554,7 +574,7 @@ TEST(on_a_server_nothing_is_at_once)
         CHECK_EQUAL(rl_resident_identify(resident, fd, true, &file, &status), 0);
         CHECK_EQUAL(status.size, 100);
         CHECK_EQUAL(rl_resident_pread(fd, &file, &byte, 1, 0), RL_WOULD_BLOCK);
-        CHECK_EQUAL(rl_resident_close(fd, &file), RL_WOULD_BLOCK);
+        CHECK_EQUAL(rl_resident_close(fd, &file, false), RL_WOULD_BLOCK);
         rl_resident_free(resident);
         CHECK_EQUAL(umount("/proc/self/mountinfo"), 0);
     }
@@ -588,7 +608,7 @@ TEST(beside_a_server_no_walk_ends_on_a_root)
     CHECK_EQUAL(stat_patiently(resident, start, "inner/../inner", 0, &status), 0);
     int fd = rl_resident_open(resident, start, "file", O_RDONLY | O_CLOEXEC, &file, &status);
     CHECK(fd >= 0);
-    CHECK_EQUAL(rl_resident_close(fd, &file), 0);
+    CHECK_EQUAL(rl_resident_close(fd, &file, false), 0);
     close(start);
     rl_resident_free(resident);
     CHECK_EQUAL(umount("/proc/self/mountinfo"), 0);

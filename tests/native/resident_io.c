@@ -79,7 +79,7 @@ static void check_reads_in(const char *directory)
             check_pread(fd, &file, SIZES[i] + 1 < RL_RESIDENT_BYTES_MAX ? SIZES[i] + 1 : PAGE, offset);
         }
         CHECK_EQUAL(rl_resident_pread(fd, &file, buffer, 1, -2), RL_WOULD_BLOCK);
-        CHECK_EQUAL(rl_resident_close(fd, &file), 0);
+        CHECK_EQUAL(rl_resident_close(fd, &file, false), 0);
     }
     rl_resident_free(resident);
 }
@@ -130,7 +130,7 @@ static void check_reading_on(const char *path)
             break;
     }
     CHECK_EQUAL(position, 10000);
-    CHECK_EQUAL(rl_resident_close(fd, &file), 0);
+    CHECK_EQUAL(rl_resident_close(fd, &file, false), 0);
     rl_resident_free(resident);
 }
 
@@ -160,7 +160,7 @@ TEST(a_large_read_is_done_in_parts)
     }
     CHECK_EQUAL(pread(fd, expected, FOUR_MIB, 0), FOUR_MIB);
     CHECK(memcmp(buffer, expected, FOUR_MIB) == 0);
-    CHECK_EQUAL(rl_resident_close(fd, &file), 0);
+    CHECK_EQUAL(rl_resident_close(fd, &file, false), 0);
     rl_resident_free(resident);
     remove_tree(directory);
 }
@@ -252,7 +252,7 @@ TEST(holes_in_memory_are_zeroes)
     CHECK_EQUAL(truncate(path, 1 << 19), 0);
     int fd = open_at_once(resident, path, &file);
     check_pread(fd, &file, 1 << 19, 0);
-    CHECK_EQUAL(rl_resident_close(fd, &file), 0);
+    CHECK_EQUAL(rl_resident_close(fd, &file, false), 0);
     rl_resident_free(resident);
     remove_tree(directory);
 }
@@ -307,7 +307,7 @@ TEST(a_closed_file_is_not_mapped)
         if (how == 0)
             end(fd, &file);
         else
-            CHECK_EQUAL(rl_resident_close(fd, &file), 0);
+            CHECK_EQUAL(rl_resident_close(fd, &file, false), 0);
         CHECK(!is_mapped("lower"));
     }
     rl_resident_free(resident);
@@ -325,10 +325,10 @@ static void read_as_another(void *argument)
     int fd = open_at_once(resident, path_of("%s/lower", overlay->top), &file);
     CHECK_EQUAL(rl_resident_pread(fd, &file, buffer, 100, 0), RL_WOULD_BLOCK);
     CHECK_EQUAL(rl_resident_pread(fd, &file, buffer, 100, 0), RL_WOULD_BLOCK);
-    CHECK_EQUAL(rl_resident_close(fd, &file), 0);
+    CHECK_EQUAL(rl_resident_close(fd, &file, false), 0);
     fd = open_at_once(resident, path_of("%s/below/lower", overlay->base), &file);
     check_pread(fd, &file, 10000, 0);
-    CHECK_EQUAL(rl_resident_close(fd, &file), 0);
+    CHECK_EQUAL(rl_resident_close(fd, &file, false), 0);
     rl_resident_free(resident);
 }
 
@@ -365,7 +365,7 @@ TEST(only_regular_files_are_read)
         CHECK_EQUAL(rl_resident_pwrite(fds[i], &file, buffer, 1, -1), RL_WOULD_BLOCK);
     }
     for (size_t i = 0; i + 1 < sizeof fds / sizeof fds[0]; i++)
-        CHECK_EQUAL(rl_resident_close(fds[i], &(struct rl_resident_file){0}), RL_WOULD_BLOCK);
+        CHECK_EQUAL(rl_resident_close(fds[i], &(struct rl_resident_file){0}, false), RL_WOULD_BLOCK);
     for (size_t i = 0; i < sizeof fds / sizeof fds[0]; i++)
         close(fds[i]);
     close(pipe_fds[1]);
@@ -393,7 +393,7 @@ TEST(a_device_and_a_bad_fd)
     close(fd);
     CHECK_EQUAL(rl_resident_pread(fd, &file, buffer, PAGE, 0), -EBADF);
     CHECK_EQUAL(rl_resident_pread(fd, &file, buffer, PAGE, -1), -EBADF);
-    CHECK_EQUAL(rl_resident_close(fd, &file), -EBADF);
+    CHECK_EQUAL(rl_resident_close(fd, &file, false), -EBADF);
     CHECK_EQUAL(rl_resident_identify(resident, fd, false, &file, &status), -EBADF);
     CHECK_EQUAL(rl_resident_identify(resident, fd, true, &file, &status), -EBADF);
     rl_resident_free(resident);
@@ -540,7 +540,7 @@ static void check_unlinked(const char *directory, size_t size, bool at_once)
     const char *path = new_file(path_of("%s/unlinked-%zu", directory, size), size);
     int fd = open_at_once(resident, path, &file);
     CHECK_EQUAL(unlink(path), 0);
-    CHECK_EQUAL(rl_resident_close(fd, &file), at_once ? 0 : RL_WOULD_BLOCK);
+    CHECK_EQUAL(rl_resident_close(fd, &file, false), at_once ? 0 : RL_WOULD_BLOCK);
     CHECK_EQUAL(fcntl(fd, F_GETFD), at_once ? -1 : FD_CLOEXEC);
     if (!at_once)
         close(fd);
@@ -560,6 +560,27 @@ TEST(an_unlinked_file_is_not_closed)
     remove_overlay(overlay);
 }
 
+TEST(what_was_just_opened_is_not_looked_at_again_if_it_is_small)
+{
+    static const struct {
+        size_t size;
+        int result;
+    } CASES[] = {{100, 0}, {16 << 20, RL_WOULD_BLOCK}};
+    struct rl_resident *resident = learn();
+    const char *disk = on_disk();
+    for (size_t i = 0; i < 2; i++) {
+        struct rl_resident_file file;
+        const char *path = new_file(path_of("%s/%zu", disk, i), CASES[i].size);
+        int fd = open_at_once(resident, path, &file);
+        CHECK_EQUAL(unlink(path), 0);
+        CHECK_EQUAL(rl_resident_close(fd, &file, true), CASES[i].result);
+        if (CASES[i].result != 0)
+            close(fd);
+    }
+    rl_resident_free(resident);
+    remove_tree(disk);
+}
+
 TEST(a_large_file_with_data_to_be_written_back_is_not_closed)
 {
     struct overlay overlay = on_overlay(false, 100);
@@ -571,11 +592,11 @@ TEST(a_large_file_with_data_to_be_written_back_is_not_closed)
         int writer = open(path, O_WRONLY | O_TRUNC | O_CLOEXEC);
         fill_range(writer, 0, 16 << 20);
         int fd = open_at_once(resident, path, &file);
-        CHECK_EQUAL(rl_resident_close(fd, &file), RL_WOULD_BLOCK);
+        CHECK_EQUAL(rl_resident_close(fd, &file, false), RL_WOULD_BLOCK);
         file = identify(resident, fd);
         CHECK_EQUAL(fsync(writer), 0);
         /* Through overlayfs nobody sees that it is clean. */
-        int closed = rl_resident_close(fd, &file);
+        int closed = rl_resident_close(fd, &file, false);
         CHECK_EQUAL(closed, i == 0 ? 0 : RL_WOULD_BLOCK);
         if (closed != 0)
             close(fd);
@@ -591,12 +612,12 @@ TEST(who_wrote_to_a_disk_does_not_close_at_once)
     struct rl_resident *resident = learn();
     int fd = open(new_file(path_of("%s/file", disk), 100), O_RDWR | O_CLOEXEC);
     struct rl_resident_file file = identify(resident, fd);
-    CHECK_EQUAL(rl_resident_close(fd, &file), RL_WOULD_BLOCK);
+    CHECK_EQUAL(rl_resident_close(fd, &file, false), RL_WOULD_BLOCK);
     CHECK_EQUAL(file.kind, 0);
     close(fd);
     fd = open(new_file(path_of("%s/file", memory), 100), O_RDWR | O_CLOEXEC);
     file = identify(resident, fd);
-    CHECK_EQUAL(rl_resident_close(fd, &file), 0);
+    CHECK_EQUAL(rl_resident_close(fd, &file, false), 0);
     rl_resident_free(resident);
     remove_tree(disk);
     remove_tree(memory);
