@@ -53,6 +53,7 @@ cdef enum:
     BUFFER_BYTES_MAX = 1048576
     BLOCK_BYTES_MAX = 8388608
 
+
 @cython.final
 cdef class Mode:
     """What the letters of a mode say."""
