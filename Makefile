@@ -11,7 +11,7 @@ develop = @bash tools/develop
 # A ring is charged to its user: more processes than these could exhaust an ordinary user's locked memory.
 workers = -n auto --maxprocesses 4 --max-worker-restart 1 --dist worksteal
 
-.PHONY: build run test debug-test test-all bench lint format clean distclean help
+.PHONY: build run test loop-suites debug-test test-all bench lint format clean distclean help
 
 build: ## build the extension modules in place (RINGLOOP_DEBUG=1: with all internal checks)
 	$(develop)
@@ -21,6 +21,9 @@ run: ## compare asyncio, uvloop and ringloop under real applications, and work o
 
 test: ## run the tests
 	$(develop) test -- -m pytest $(workers) $(ARGS)
+
+loop-suites: ## run CPython's own tests of asyncio and uvloop's own, on ringloop
+	$(develop) test -- -m pytest $(workers) --loop-suites $(ARGS)
 
 debug-test: ## run the tests on a debug build
 	@RINGLOOP_DEBUG=1 $(MAKE) --no-print-directory test

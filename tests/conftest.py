@@ -57,12 +57,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.skip(reason=reason))
 
 
-def pytest_collection_finish(session: pytest.Session) -> None:
-    """Keeps the collected tests out of garbage collection: every test collects, and so that stays cheap."""
-    gc.collect()
-    gc.freeze()
-
-
 def pytest_configure(config: pytest.Config) -> None:
     # A shell starts what runs in the background with SIGINT ignored, which children would inherit.
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -126,6 +120,8 @@ def watch(request: pytest.FixtureRequest) -> Iterator[Watch]:
     gc.collect()
     watch.finish()
     leaks.assert_no_new_fds(fds)
+    # What is left is pytest's. Every test collects, and half of the time would be spent in looking at that.
+    gc.freeze()
 
 
 @pytest.fixture(params=loop_names())

@@ -20,6 +20,17 @@ loop.run_until_complete(asyncio.sleep(0.001))
 loop.call_soon(int)
 task._log_destroy_pending = False
 """,
+    "a file that is sent": """
+import tempfile
+loop = new_event_loop()
+ours, theirs = socket.socketpair()
+ours.setblocking(False)
+file = tempfile.TemporaryFile()
+file.truncate(32 << 20)
+task = loop.create_task(loop.sock_sendfile(ours, file))
+loop.run_until_complete(loop.run_in_executor(None, theirs.recv, 1))
+task._log_destroy_pending = False
+""",
     "a loop in a reference cycle": """
 loop = new_event_loop()
 loop.run_until_complete(asyncio.sleep(0))
