@@ -30,7 +30,17 @@ def build_generator() -> Path:
     with tempfile.TemporaryDirectory(dir=BUILD) as directory:
         fresh = Path(directory) / "load"
         compiler = shlex.split(os.environ.get("CC", "cc"))
-        command = [*compiler, "-O2", "-std=gnu11", "-Wall", "-Wextra", "-o", str(fresh), *map(str, sources)]
+        command = [
+            *compiler,
+            "-O2",
+            "-std=gnu11",
+            "-Wall",
+            "-Wextra",
+            "-o",
+            str(fresh),
+            *map(str, sources),
+            "-ldl",
+        ]
         try:
             subprocess.run(command, check=True, capture_output=True, text=True)
         except FileNotFoundError:
@@ -42,10 +52,14 @@ def build_generator() -> Path:
 
 
 def run_load(
-    load: Load, *, port: int, pid: int, cpu: int | None, warmup_s: float, seconds: float
+    load: Load, *, where: dict[str, int | str], pid: int, cpu: int | None, warmup_s: float, seconds: float
 ) -> dict[str, Any]:
-    """Drives the server `pid` on `port`; the generator's report. MeasurementError if it met any error."""
-    command = [str(build_generator()), "--mode", load.mode, "--port", str(port), "--pid", str(pid)]
+    """Drives the server `pid`, which is `where` it says; the generator's report. MeasurementError if it met any error."""
+    command = [str(build_generator()), "--mode", load.mode, "--pid", str(pid)]
+    for kind, value in where.items():
+        command += [f"--{kind}", str(value)]
+    if load.tls:
+        command += ["--tls"]
     command += ["--connections", str(load.connections), "--size", str(load.request_bytes)]
     command += ["--path", load.path]
     command += ["--warmup", f"{warmup_s:.3f}", "--seconds", f"{seconds:.3f}"]

@@ -50,7 +50,7 @@ def loop_facts(loop: LoopName) -> LoopFacts:
 
 
 def start_server(server: str, loop: LoopName, cores: Cores) -> Child:
-    """The child that serves, still starting: its first line tells the port."""
+    """The child that serves, still starting: its first line tells where."""
     return Child(
         f"server {server!r} on {loop.label}", "bench.servers", [server, "--loop", loop.text], cores.server
     )
@@ -59,11 +59,11 @@ def start_server(server: str, loop: LoopName, cores: Cores) -> Child:
 def _measure_server(workload: Workload, loop: LoopName, cores: Cores, pace: Pace) -> Sample:
     assert workload.load is not None
     with start_server(workload.server, loop, cores) as server:
-        port = int(server.read(START_TIMEOUT_S)["port"])
+        where = server.read(START_TIMEOUT_S)
         try:
             report = run_load(
                 workload.load,
-                port=port,
+                where=where,
                 pid=server.pid,
                 cpu=cores.client,
                 warmup_s=pace.warmup_s,

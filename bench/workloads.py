@@ -24,6 +24,7 @@ class Load:
     mode: str = "echo"
     request_bytes: int = KIB
     path: str = "/"
+    tls: bool = False
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,16 @@ TCP_WORKLOADS = (
     Workload("connect-100", "short TCP connections, 100 at once", None, "protocol", Load(100, "connect")),
 )
 
+TLS_WORKLOADS = (
+    Workload("tls-1k-100", "TLS echo, 1 KiB x 100", 1.2, "tls", Load(100, tls=True)),
+    Workload(
+        "tls-64k-100", "TLS echo, 64 KiB x 100", 1.1, "tls", Load(100, request_bytes=64 * KIB, tls=True)
+    ),
+    Workload("tls-connect-10", "TLS handshakes, 10 at once", 1.05, "tls", Load(10, "connect", tls=True)),
+)
+
+UNIX_WORKLOADS = (Workload("unix-1k-100", "Unix echo, 1 KiB x 100", 1.2, "unix", Load(100)),)
+
 UDP_WORKLOADS = (
     Workload("udp-512", "UDP echo, 512 B x 100", 1.5, "datagram", Load(100, "datagram", 512)),
     Workload("udp-512-1", "UDP echo, 512 B x 1", None, "datagram", Load(1, "datagram", 512)),
@@ -90,7 +101,7 @@ MICRO_WORKLOADS = (
     Workload("spawn-1g", "the same with 1 GiB resident", 15.0),
 )
 
-WORKLOADS = TCP_WORKLOADS + UDP_WORKLOADS + WEB_WORKLOADS + MICRO_WORKLOADS
+WORKLOADS = TCP_WORKLOADS + TLS_WORKLOADS + UNIX_WORKLOADS + UDP_WORKLOADS + WEB_WORKLOADS + MICRO_WORKLOADS
 
 # Not timed by requests: see bench/idle.py.
 IDLE = "idle"

@@ -52,7 +52,7 @@ def _serve(workload: FileWorkload, way: Way, child: Child, cores: Cores, seconds
     try:
         report = run_load(
             LOADS[workload.name],
-            port=port,
+            where={"port": port},
             pid=child.pid,
             cpu=cores.client,
             warmup_s=seconds / 2,

@@ -9,6 +9,8 @@
 #include "connection.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -50,7 +52,8 @@ uint64_t client_error_count(const struct client *client)
  */
 static void spread_source(struct client *client, int fd)
 {
-    if (ntohl(client->address.sin_addr.s_addr) >> 24 != IN_LOOPBACKNET)
+    const struct sockaddr_in *target = (const struct sockaddr_in *)&client->address;
+    if (target->sin_family != AF_INET || ntohl(target->sin_addr.s_addr) >> 24 != IN_LOOPBACKNET)
         return;
     struct sockaddr_in source = {.sin_family = AF_INET};
     source.sin_addr.s_addr = htonl(INADDR_LOOPBACK + 1 + client->opened_count++ % SOURCE_ADDRESSES);
@@ -65,12 +68,12 @@ static void spread_source(struct client *client, int fd)
 static int open_socket(struct client *client, bool wait)
 {
     int kind = (client->datagrams ? SOCK_DGRAM : SOCK_STREAM) | SOCK_CLOEXEC | (wait ? 0 : SOCK_NONBLOCK);
-    int fd = socket(AF_INET, kind, 0);
+    int fd = socket(client->address.ss_family, kind, 0);
     if (fd < 0)
         return -1;
     int on = 1;
     struct timeval patience = {.tv_sec = PATIENCE_SECONDS};
-    if (!client->datagrams) {
+    if (!client->datagrams && client->address.ss_family == AF_INET) {
         setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
         /* BBR, where it is the default, paces by timers even on loopback: so does the server's side. */
         setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, "reno", sizeof("reno") - 1);
@@ -79,7 +82,7 @@ static int open_socket(struct client *client, bool wait)
         setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
     if (client->reconnect)
         spread_source(client, fd);
-    if (connect(fd, (struct sockaddr *)&client->address, sizeof(client->address)) < 0 &&
+    if (connect(fd, (struct sockaddr *)&client->address, client->address_bytes) < 0 &&
         (wait || errno != EINPROGRESS)) {
         int error = errno;
         close(fd);
@@ -89,20 +92,45 @@ static int open_socket(struct client *client, bool wait)
     return fd;
 }
 
+static ssize_t send_bytes(struct connection *connection, const void *data, size_t length, int flags)
+{
+    if (connection->session != NULL)
+        return secure_send(connection->session, data, length);
+    return send(connection->fd, data, length, flags | MSG_NOSIGNAL);
+}
+
+static ssize_t receive_bytes(struct connection *connection, void *data, size_t length, int flags)
+{
+    if (connection->session != NULL)
+        return secure_receive(connection->session, data, length);
+    return recv(connection->fd, data, length, flags);
+}
+
+static void close_socket(struct connection *connection)
+{
+    if (connection->session != NULL)
+        secure_end(connection->session);
+    connection->session = NULL;
+    close(connection->fd);
+    connection->fd = -1;
+}
+
 bool client_prime(const struct client *client)
 {
     struct client once = *client;
     once.reconnect = false;
-    int fd = open_socket(&once, true);
-    if (fd < 0)
+    struct connection first = {.fd = open_socket(&once, true)};
+    if (first.fd < 0)
         return false;
     struct timeval patience = {.tv_sec = PATIENCE_SECONDS};
-    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
-    ssize_t done = send(fd, client->requests, client->request_bytes, MSG_NOSIGNAL);
+    setsockopt(first.fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
+    if (client->secure)
+        first.session = secure_begin(first.fd);
+    ssize_t done = send_bytes(&first, client->requests, client->request_bytes, 0);
     if (done > 0)
-        done = recv(fd, scratch, sizeof(scratch), 0);
+        done = receive_bytes(&first, scratch, sizeof(scratch), 0);
     int error = done == 0 ? ECONNRESET : errno;
-    close(fd);
+    close_socket(&first);
     errno = error;
     return done > 0;
 }
@@ -117,13 +145,21 @@ static bool connection_open(struct client *client, struct connection *connection
         client->errors[ERROR_CONNECT]++;
         return false;
     }
+    if (client->secure) {
+        fcntl(connection->fd, F_SETFL, O_NONBLOCK); /* libssl has no MSG_DONTWAIT */
+        connection->session = secure_begin(connection->fd);
+        if (connection->session == NULL) {
+            client->errors[ERROR_CONNECT]++;
+            close_socket(connection);
+            return false;
+        }
+    }
     /* Edge-triggered for both directions, once: no further epoll_ctl per request. */
     struct epoll_event event = {.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET,
                                 .data.ptr = connection};
     if (epoll_ctl(client->epoll_fd, EPOLL_CTL_ADD, connection->fd, &event) < 0) {
         client->errors[ERROR_CONNECT]++;
-        close(connection->fd);
-        connection->fd = -1;
+        close_socket(connection);
         return false;
     }
     client->alive_count++;
@@ -132,8 +168,7 @@ static bool connection_open(struct client *client, struct connection *connection
 
 static void connection_close(struct client *client, struct connection *connection)
 {
-    close(connection->fd);
-    connection->fd = -1;
+    close_socket(connection);
     client->in_flight -= connection->in_flight;
     connection->in_flight = 0;
     client->alive_count--;
@@ -176,8 +211,8 @@ static void connection_send(struct client *client, struct connection *connection
 {
     while (connection->unsent) {
         size_t length = client->datagrams ? client->request_bytes : connection->unsent;
-        ssize_t sent = send(connection->fd, client->requests + connection->send_position, length,
-                            MSG_NOSIGNAL | MSG_DONTWAIT);
+        ssize_t sent =
+            send_bytes(connection, client->requests + connection->send_position, length, MSG_DONTWAIT);
         if (sent < 0) {
             if (errno == EINTR)
                 continue;
@@ -268,7 +303,7 @@ static void connection_receive(struct client *client, struct connection *connect
 {
     int fd = connection->fd;
     for (;;) {
-        ssize_t received = recv(fd, scratch, sizeof(scratch), MSG_DONTWAIT);
+        ssize_t received = receive_bytes(connection, scratch, sizeof(scratch), MSG_DONTWAIT);
         if (received < 0) {
             if (errno == EINTR)
                 continue;
@@ -291,7 +326,8 @@ static void connection_receive(struct client *client, struct connection *connect
         if (client->answered != answered_before)
             after_answers(client, connection);
         /* A short read emptied the stream: whatever comes later raises the edge again. */
-        bool emptied = client->datagrams ? client->depth == 1 : (size_t)received < sizeof(scratch);
+        bool emptied = client->datagrams ? client->depth == 1
+                                         : !client->secure && (size_t)received < sizeof(scratch);
         if (connection->fd != fd || emptied)
             return;
     }
@@ -323,7 +359,9 @@ void client_poll(struct client *client, int timeout_ms)
     int count = epoll_wait(client->epoll_fd, events, EVENTS_MAX, timeout_ms);
     for (int i = 0; i < count; i++) {
         struct connection *connection = events[i].data.ptr;
-        if (connection->fd >= 0 && connection->unsent && events[i].events & EPOLLOUT)
+        /* To send by TLS may have to wait until something comes. */
+        uint32_t sends_at = client->secure ? EPOLLOUT | EPOLLIN : EPOLLOUT;
+        if (connection->fd >= 0 && connection->unsent && events[i].events & sends_at)
             connection_send(client, connection);
         if (connection->fd >= 0 && events[i].events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR))
             connection_receive(client, connection);

@@ -9,13 +9,14 @@
 #ifndef BENCH_CONNECTION_H
 #define BENCH_CONNECTION_H
 
-#include <netinet/in.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/socket.h>
 
 #include "histogram.h"
 #include "http.h"
+#include "secure.h"
 
 enum { DEPTH_MAX = 64 };
 
@@ -33,6 +34,7 @@ extern const char *const client_error_names[ERROR_KINDS];
 
 struct connection {
     int fd; /* -1: failed, or between two connections */
+    struct secure *session;    /* of TLS, owned; NULL: the bytes are as they are */
     uint32_t in_flight;
     uint32_t oldest;           /* index into started_ns of the request to be answered next */
     size_t unsent;             /* bytes of requests begun that the kernel has not taken yet */
@@ -43,9 +45,11 @@ struct connection {
 };
 
 struct client {
-    struct sockaddr_in address;
+    struct sockaddr_storage address;
+    socklen_t address_bytes;
     bool http;          /* else echo: the response is the request */
     bool datagrams;     /* UDP: each request is one. A lost one is an answer that never comes */
+    bool secure;        /* over TLS */
     bool reconnect;     /* a new connection for each request */
     uint32_t depth;
     size_t request_bytes;

@@ -16,6 +16,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <getopt.h>
+#include <netinet/in.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -23,7 +24,9 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/prctl.h>
+#include <stddef.h>
 #include <sys/resource.h>
+#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -34,7 +37,8 @@ enum { POLL_MS = 50, SETTLE_NS = 2000000, CONNECTIONS_MAX = 60000, REQUEST_BYTES
 static const uint64_t stall_ns = 5000000000u; /* without any answer: the server hangs */
 
 struct options {
-    const char *mode, *host, *path;
+    const char *mode, *host, *path, *unix_name;
+    bool secure;
     long port, connections, size, depth, cpu, pid;
     double warmup_s, seconds;
 };
@@ -95,8 +99,7 @@ static struct window measure(const struct options *options)
         return window;
     }
     if (!client_prime(&client)) {
-        fprintf(stderr, "load: first connection to %s:%ld: %s\n", options->host, options->port,
-                strerror(errno));
+        fprintf(stderr, "load: first connection: %s\n", strerror(errno));
         window.failure = "the server does not answer";
         return window;
     }
@@ -151,10 +154,10 @@ static void report(const struct options *options, const struct window *window)
 
 static void usage(void)
 {
-    fputs("usage: load --port PORT [--host IPV4] [--mode echo|datagram|http|connect|http-short]\n"
+    fputs("usage: load --port PORT [--host IPV4] | --unix NAME  [--tls] [--mode echo|datagram|http|connect|http-short]\n"
           "            [--connections N] [--size BYTES] [--depth N] [--path PATH]\n"
           "            [--warmup SECONDS] [--seconds SECONDS] [--pid PID] [--cpu CORE]\n"
-          "connect and http-short make a new connection for each request.\n"
+          "NAME is in the abstract namespace. connect and http-short make a new connection for each request.\n"
           "--pid: the server, whose CPU time is measured. --cpu: the core to run on.\n",
           stderr);
     exit(2);
@@ -162,9 +165,10 @@ static void usage(void)
 
 static struct options parse(int argc, char **argv)
 {
-    enum { MODE, HOST, PORT, CONNECTIONS, SIZE, DEPTH, PATH, WARMUP, SECONDS, PID, CPU };
+    enum { MODE, HOST, PORT, UNIX_NAME, TLS, CONNECTIONS, SIZE, DEPTH, PATH, WARMUP, SECONDS, PID, CPU };
     static const struct option known[] = {
         {"mode", 1, 0, MODE}, {"host", 1, 0, HOST}, {"port", 1, 0, PORT},
+        {"unix", 1, 0, UNIX_NAME}, {"tls", 0, 0, TLS},
         {"connections", 1, 0, CONNECTIONS}, {"size", 1, 0, SIZE}, {"depth", 1, 0, DEPTH},
         {"path", 1, 0, PATH}, {"warmup", 1, 0, WARMUP}, {"seconds", 1, 0, SECONDS},
         {"pid", 1, 0, PID}, {"cpu", 1, 0, CPU}, {0}};
@@ -175,6 +179,8 @@ static struct options parse(int argc, char **argv)
         case MODE: options.mode = optarg; break;
         case HOST: options.host = optarg; break;
         case PORT: options.port = atol(optarg); break;
+        case UNIX_NAME: options.unix_name = optarg; break;
+        case TLS: options.secure = true; break;
         case CONNECTIONS: options.connections = atol(optarg); break;
         case SIZE: options.size = atol(optarg); break;
         case DEPTH: options.depth = atol(optarg); break;
@@ -186,7 +192,8 @@ static struct options parse(int argc, char **argv)
         default: usage();
         }
     }
-    if (optind != argc || options.port < 1 || options.port > 65535 || options.connections < 1 ||
+    if (optind != argc || (options.unix_name == NULL && (options.port < 1 || options.port > 65535)) ||
+        options.connections < 1 ||
         options.connections > CONNECTIONS_MAX || options.size < 1 || options.size > REQUEST_BYTES_MAX ||
         options.depth < 1 || options.depth > DEPTH_MAX || options.seconds <= 0 || options.warmup_s < 0)
         usage();
@@ -226,6 +233,25 @@ static void compose_requests(const struct options *options)
         memcpy(client.requests + i * client.request_bytes, client.requests, client.request_bytes);
 }
 
+static void take_address(const struct options *options)
+{
+    if (options->unix_name != NULL) {
+        struct sockaddr_un address = {.sun_family = AF_UNIX};
+        size_t length = strlen(options->unix_name);
+        if (length >= sizeof(address.sun_path))
+            usage();
+        memcpy(address.sun_path + 1, options->unix_name, length);
+        client.address_bytes = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + length);
+        memcpy(&client.address, &address, client.address_bytes);
+        return;
+    }
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)options->port)};
+    if (inet_pton(AF_INET, options->host, &address.sin_addr) != 1)
+        usage();
+    client.address_bytes = sizeof(address);
+    memcpy(&client.address, &address, sizeof(address));
+}
+
 static void prepare_client(const struct options *options)
 {
     bool echo = !strcmp(options->mode, "echo"), connect = !strcmp(options->mode, "connect");
@@ -236,10 +262,13 @@ static void prepare_client(const struct options *options)
     if ((!echo && !connect && !client.http && !client.datagrams) || (client.reconnect && options->depth != 1))
         usage();
     client.depth = (uint32_t)options->depth;
-    client.address.sin_family = AF_INET;
-    client.address.sin_port = htons((uint16_t)options->port);
-    if (inet_pton(AF_INET, options->host, &client.address.sin_addr) != 1)
-        usage();
+    take_address(options);
+    client.secure = options->secure;
+    const char *missing = client.secure ? secure_load() : NULL;
+    if (missing != NULL) {
+        fprintf(stderr, "load: %s\n", missing);
+        exit(1);
+    }
     compose_requests(options);
     client.connection_count = (uint32_t)options->connections;
     client.connections = allocate(client.connection_count, sizeof(struct connection));
@@ -253,6 +282,7 @@ static void prepare_client(const struct options *options)
 static void prepare_process(const struct options *options)
 {
     prctl(PR_SET_PDEATHSIG, SIGKILL); /* never outlives the bench that started it */
+    signal(SIGPIPE, SIG_IGN);         /* libssl has no MSG_NOSIGNAL */
     struct rlimit files;
     if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
         files.rlim_cur = files.rlim_max;

@@ -2,7 +2,7 @@
 
 Each module has ``serve(loop, listener, ready)``: it serves the bound socket `listener` on a new loop of
 the kind `loop` for ever, and calls `ready` once it accepts. ``python -m bench.servers NAME --loop LOOP``
-runs one and prints its port. They end by being killed.
+runs one and prints where it is: its port, or the name of a Unix socket. They end by being killed.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from typing import Protocol
 
 from bench.loops import LoopName, factory_of
 
-SERVERS = ("protocol", "buffered", "streams", "sock", "datagram", "aiohttp", "uvicorn")
-DATAGRAM_SERVERS = ("datagram",)  # on UDP; the others are on TCP
+SERVERS = ("protocol", "buffered", "streams", "sock", "tls", "unix", "datagram", "aiohttp", "uvicorn")
+DATAGRAM_SERVERS = ("datagram",)  # on UDP
+UNIX_SERVERS = ("unix",)  # the others are on TCP
 
 BACKLOG = 1024  # a thousand clients may come at once
 

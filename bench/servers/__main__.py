@@ -1,4 +1,4 @@
-"""``python -m bench.servers NAME --loop LOOP [--cpu CORE]``: runs one server and prints its port as JSON."""
+"""``python -m bench.servers NAME --loop LOOP [--cpu CORE]``: runs one server and prints where it is as JSON."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import socket
 from bench.children import settle_child
 from bench.loops import select_loop
 from bench.machine import allow_open_files
-from bench.servers import DATAGRAM_SERVERS, SERVERS, Serve
+from bench.servers import DATAGRAM_SERVERS, SERVERS, UNIX_SERVERS, Serve
 
 OPEN_FILES = 4096
 
@@ -26,6 +26,19 @@ def tcp_socket() -> socket.socket:
     return listener
 
 
+def bound_socket(server: str) -> tuple[socket.socket, dict[str, int | str]]:
+    """The socket for a server, bound, and where that is."""
+    if server in UNIX_SERVERS:
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        listener.bind("")  # the kernel finds a name
+        return listener, {"unix": listener.getsockname()[1:].decode()}
+    listener = (
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) if server in DATAGRAM_SERVERS else tcp_socket()
+    )
+    listener.bind(("127.0.0.1", 0))
+    return listener, {"port": listener.getsockname()[1]}
+
+
 def main() -> None:
     """Serves until killed."""
     parser = argparse.ArgumentParser(prog="python -m bench.servers")
@@ -37,11 +50,8 @@ def main() -> None:
     allow_open_files(OPEN_FILES)
     loop = select_loop(arguments.loop)
     serve: Serve = importlib.import_module(f"bench.servers.{arguments.server}_server").serve
-    datagrams = arguments.server in DATAGRAM_SERVERS
-    listener = socket.socket(socket.AF_INET, socket.SOCK_DGRAM) if datagrams else tcp_socket()
-    listener.bind(("127.0.0.1", 0))
-    port: int = listener.getsockname()[1]
-    serve(loop, listener, lambda: print(json.dumps({"port": port}), flush=True))
+    listener, where = bound_socket(arguments.server)
+    serve(loop, listener, lambda: print(json.dumps(where), flush=True))
 
 
 if __name__ == "__main__":
