@@ -54,7 +54,7 @@ def build_generator() -> Path:
 def run_load(
     load: Load, *, where: dict[str, int | str], pid: int, cpu: int | None, warmup_s: float, seconds: float
 ) -> dict[str, Any]:
-    """Drives the server `pid`, which is `where` it says; the generator's report. MeasurementError if it met any error."""
+    """Drives the server `pid`, which is `where` it says: the generator's report, or MeasurementError."""
     command = [str(build_generator()), "--mode", load.mode, "--pid", str(pid)]
     for kind, value in where.items():
         command += [f"--{kind}", str(value)]

@@ -1,4 +1,4 @@
-"""``python -m bench.servers NAME --loop LOOP [--cpu CORE]``: runs one server and prints where it is as JSON."""
+"""``python -m bench.servers NAME --loop LOOP [--cpu CORE]``: runs one server and prints where it is."""
 
 from __future__ import annotations
 
