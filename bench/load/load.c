@@ -154,11 +154,12 @@ static void report(const struct options *options, const struct window *window)
 
 static void usage(void)
 {
-    fputs("usage: load --port PORT [--host IPV4] | --unix NAME  [--tls] [--mode echo|datagram|http|connect|http-short]\n"
+    fputs("usage: load --port PORT [--host IPV4] | --unix NAME [--tls]\n"
+          "            [--mode echo|datagram|http|connect|http-short]\n"
           "            [--connections N] [--size BYTES] [--depth N] [--path PATH]\n"
           "            [--warmup SECONDS] [--seconds SECONDS] [--pid PID] [--cpu CORE]\n"
-          "NAME is in the abstract namespace. connect and http-short make a new connection for each request.\n"
-          "--pid: the server, whose CPU time is measured. --cpu: the core to run on.\n",
+          "NAME is in the abstract namespace. connect and http-short make a new connection for each\n"
+          "request. --pid: the server, whose CPU time is measured. --cpu: the core to run on.\n",
           stderr);
     exit(2);
 }

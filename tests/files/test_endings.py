@@ -14,6 +14,12 @@ import pytest
 import ringloop
 
 
+def forget(kept: list[Any]) -> None:
+    """Drops what it holds, and what holds itself."""
+    kept.clear()
+    gc.collect()
+
+
 async def cancelled(call: Any) -> None:
     """Begins the call, and cancels it when it waits."""
     task = asyncio.ensure_future(call)
@@ -145,13 +151,13 @@ async def test_a_forgotten_file_warns_and_loses_nothing(
     described = repr(file)
     # A thread of asyncio's executor holds for a moment what it has just done.
     await asyncio.get_running_loop().shutdown_default_executor()
-    kept = [file]
+    holder: list[Any] = [file]
     if in_a_cycle:
-        kept.append(kept)
-    del file
+        holder.append(holder)
+    kept = [holder]
+    del file, holder
     with pytest.warns(ResourceWarning) as caught:
-        del kept
-        gc.collect()
+        forget(kept)
     assert [str(one.message) for one in caught] == [f"unclosed file {described}"]
     assert path.read_bytes() == b"abc"
 

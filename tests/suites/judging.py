@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable, Collection
 from typing import Any
 
-#: So often has a test to pass that failed: many of others' tests have limits of time, which a busy machine breaks.
+#: So often has a test to pass that failed: many of theirs have limits of time, which a busy machine breaks.
 TRIES = 3
 
 
