@@ -1,7 +1,7 @@
-"""PostgreSQL and Redis, as Debian packages them: started for one test session, in a directory of their own.
+"""PostgreSQL and Redis, as Debian packages them: started for one test session, each in its own directory.
 
-Neither keeps anything, neither is reached from elsewhere. They end when the session does, also when its process
-is killed: the kernel then sends them the signal on which they shut down (setpriv's --pdeathsig).
+Neither keeps anything, neither is reached from elsewhere. They end when the session does, also when its
+process is killed: the kernel then sends them the signal on which they shut down (setpriv's --pdeathsig).
 """
 
 import contextlib

@@ -60,6 +60,12 @@ async def own_schema(server: Server) -> AsyncIterator[dict[str, str]]:
             await connection.execute(f"drop schema {name} cascade")
 
 
+@contextlib.asynccontextmanager
+async def connected_to_own_schema(server: Server, way: str) -> AsyncIterator[asyncpg.Connection]:
+    async with own_schema(server) as schema, connected(server, way, server_settings=schema) as connection:
+        yield connection
+
+
 async def until_waiting_for_a_lock(watcher: asyncpg.Connection, pid: int) -> None:
     """Returns when the backend `pid` is blocked: nothing announces that, but the server knows."""
     while not await watcher.fetchval("select count(*) from pg_locks where pid = $1 and not granted", pid):
@@ -84,14 +90,15 @@ async def test_values_of_many_types_come_back(postgresql: Server, way: str) -> N
     columns = ", ".join(f"${number}::{name}" for number, name in enumerate(values, 1))
     async with connected(postgresql, way) as connection:
         for _ in range(20):
-            assert list(await connection.fetchrow(f"select {columns}", *values.values())) == [*values.values()]
+            row = await connection.fetchrow(f"select {columns}", *values.values())
+            assert list(row) == list(values.values())
         uses_tls = await connection.fetchval("select ssl from pg_stat_ssl where pid = pg_backend_pid()")
         assert uses_tls == (way == "tls")
 
 
 @pytest.mark.parametrize("way", WAYS)
 async def test_prepared_statements_cursors_and_transactions(postgresql: Server, way: str) -> None:
-    async with own_schema(postgresql) as schema, connected(postgresql, way, server_settings=schema) as connection:
+    async with connected_to_own_schema(postgresql, way) as connection:
         await connection.execute("create table squares (n int primary key, square int not null)")
         await connection.executemany("insert into squares values ($1, $2)", [(n, n * n) for n in range(3000)])
         statement = await connection.prepare("select square from squares where n = $1")
@@ -101,15 +108,19 @@ async def test_prepared_statements_cursors_and_transactions(postgresql: Server, 
             cursor = connection.cursor("select n, square from squares order by n", prefetch=70)
             assert [tuple(row) async for row in cursor] == [(n, n * n) for n in range(3000)]
 
+        transaction = connection.transaction()
+        await transaction.start()
+        await connection.execute("update squares set square = 0")
         with pytest.raises(asyncpg.UniqueViolationError):
-            async with connection.transaction():
-                await connection.execute("update squares set square = 0")
-                await connection.execute("insert into squares values (7, 7)")
+            await connection.execute("insert into squares values (7, 7)")
+        with pytest.raises(asyncpg.InFailedSQLTransactionError):
+            await connection.execute("select 1")
+        await transaction.rollback()
         assert await connection.fetchval("select sum(square) from squares") == sum(n * n for n in range(3000))
 
         async with connection.transaction():
             await connection.execute("delete from squares where n >= 10")
-            with pytest.raises(ZeroDivisionError):
+            with contextlib.suppress(ZeroDivisionError):
                 async with connection.transaction():  # a savepoint
                     await connection.execute("delete from squares")
                     raise ZeroDivisionError
@@ -126,9 +137,8 @@ async def transfer(pool: asyncpg.Pool, seed: int) -> int:
         transaction = connection.transaction()
         await transaction.start()
         # Always in the same order, so that no two of them wait for each other.
-        rows = await connection.fetch(
-            "select id, balance from accounts where id = any($1::int[]) order by id for update", [giver, taker]
-        )
+        query = "select id, balance from accounts where id = any($1::int[]) order by id for update"
+        rows = await connection.fetch(query, [giver, taker])
         balances = {row["id"]: row["balance"] for row in rows}
         update = "update accounts set balance = $2 where id = $1"
         await connection.execute(update, giver, balances[giver] - amount)
@@ -195,7 +205,7 @@ async def copy_both_ways(connection: asyncpg.Connection, mebibytes: int) -> None
 
 @pytest.mark.parametrize("way", WAYS)
 async def test_copies_tens_of_megabytes_in_and_out(postgresql: Server, way: str) -> None:
-    async with own_schema(postgresql) as schema, connected(postgresql, way, server_settings=schema) as connection:
+    async with connected_to_own_schema(postgresql, way) as connection:
         await copy_both_ways(connection, mebibytes=40)
         await connection.execute("create unlogged table records (n int, payload bytea)")
         records = [(n, bytes([n % 251]) * (n % 500)) for n in range(20_000)]
@@ -265,7 +275,7 @@ async def test_a_copy_that_is_cancelled_leaves_nothing(postgresql: Server, way: 
         await asyncio.get_running_loop().create_future()
 
     started = asyncio.Event()
-    async with own_schema(postgresql) as schema, connected(postgresql, way, server_settings=schema) as connection:
+    async with connected_to_own_schema(postgresql, way) as connection:
         await connection.execute("create table numbers (n int)")
         task = asyncio.create_task(connection.copy_to_table("numbers", source=source()))
         await started.wait()
@@ -297,17 +307,19 @@ async def test_a_terminated_backend_is_an_error_of_its_connection_only(postgresq
 
 @pytest.mark.parametrize("way", WAYS)
 async def test_a_pool_replaces_terminated_connections(postgresql: Server, way: str) -> None:
-    async with connected(postgresql) as other:
-        async with asyncpg.create_pool(**arguments(postgresql, way), min_size=3, max_size=3) as pool:
-            async with pool.acquire() as first:
-                pid = first.get_server_pid()
-                ended = asyncio.Event()
-                first.add_termination_listener(lambda _: ended.set())
-                await other.execute("select pg_terminate_backend($1)", pid)
-                await ended.wait()
-            answers = await asyncio.gather(*(pool.fetchval("select pg_backend_pid()") for _ in range(30)))
-            assert pid not in answers
-            assert len(set(answers)) <= 3
+    async with (
+        connected(postgresql) as other,
+        asyncpg.create_pool(**arguments(postgresql, way), min_size=3, max_size=3) as pool,
+    ):
+        async with pool.acquire() as first:
+            pid = first.get_server_pid()
+            ended = asyncio.Event()
+            first.add_termination_listener(lambda _: ended.set())
+            await other.execute("select pg_terminate_backend($1)", pid)
+            await ended.wait()
+        answers = await asyncio.gather(*(pool.fetchval("select pg_backend_pid()") for _ in range(30)))
+        assert pid not in answers
+        assert len(set(answers)) <= 3
 
 
 async def test_what_is_refused_is_told(postgresql: Server) -> None:

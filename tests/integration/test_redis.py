@@ -40,7 +40,7 @@ async def client_of(server: Server, way: str, connections: int = 120) -> AsyncIt
 
 
 async def until_blocked(client: aredis.Redis, count: int = 1) -> None:
-    """Returns when so many clients wait in a blocking command: nothing announces that, but the server knows."""
+    """Returns when so many clients wait in a blocking call: nothing announces that, but the server knows."""
     while (await client.info("clients"))["blocked_clients"] != count:
         await asyncio.sleep(0)
 

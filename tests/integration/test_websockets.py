@@ -128,7 +128,8 @@ async def test_close_codes_and_reasons_are_heard(way: str) -> None:
             raise ZeroDivisionError
 
     async with serving(close_as_told, way) as (_, address):
-        for code, expected in ((1000, ConnectionClosedOK), (1001, ConnectionClosedOK), (4321, ConnectionClosedError)):
+        kinds = {1000: ConnectionClosedOK, 1001: ConnectionClosedOK, 4321: ConnectionClosedError}
+        for code, expected in kinds.items():
             async with connection_to(address) as client:
                 await client.send(str(code))
                 with pytest.raises(expected):
