@@ -32,7 +32,7 @@ test-all: ## run the tests on every Python from 3.11 on that is found
 	@bash tools/test-all $(ARGS)
 
 integration: ## run unmodified libraries against real servers (ARGS="--integration-minutes 60": for an hour)
-	$(develop) --servers test integration -- -m pytest --integration $(ARGS)
+	$(develop) --servers test integration -- -m pytest --integration -n 2 --max-worker-restart 1 --dist worksteal $(ARGS)
 
 bench: ## measure every workload against asyncio and uvloop, work on files against blocking code and aiofiles
 	$(develop) bench -- -m bench.compare $(ARGS)

@@ -136,7 +136,7 @@ async def ask_at_once(client: httpx.AsyncClient, count: int) -> None:
 @pytest.mark.parametrize("way", WAYS)
 async def test_many_requests_at_once(tmp_path: Path, way: str, connections: int) -> None:
     async with pair(way, tmp_path, connections=connections) as client:
-        await ask_at_once(client, 150)
+        await ask_at_once(client, 100)
 
 
 async def stream_both_ways(client: httpx.AsyncClient) -> None:
@@ -220,7 +220,7 @@ async def test_what_is_refused_is_told(tmp_path: Path) -> None:
 async def test_load(tmp_path: Path, rounds: Rounds) -> None:
     async def one_round(number: int) -> None:
         async with pair(WAYS[number % 3], tmp_path, connections=30) as client:
-            await ask_at_once(client, 150)
+            await ask_at_once(client, 100)
             await stream_both_ways(client)
 
     await rounds.run(one_round)
