@@ -37,9 +37,9 @@ def rounds(request: pytest.FixtureRequest) -> Iterator[Rounds]:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """How much was done in the time given."""
     if config.getoption("integration_minutes"):
-        for report in terminalreporter.getreports("passed"):
+        for report in terminalreporter.getreports(""):
             for name, value in report.user_properties:
-                if report.when == "teardown" and name == "rounds":
+                if name == "rounds":
                     terminalreporter.write_line(f"{value:6} rounds: {report.nodeid}")
 
 
