@@ -11,7 +11,7 @@ develop = @bash tools/develop
 # A ring is charged to its user: more processes than these could exhaust an ordinary user's locked memory.
 workers = -n auto --maxprocesses 4 --max-worker-restart 1 --dist worksteal
 
-.PHONY: build run test loop-suites debug-test test-all bench lint format clean distclean help
+.PHONY: build run test loop-suites debug-test test-all integration bench lint format clean distclean help
 
 build: ## build the extension modules in place (RINGLOOP_DEBUG=1: with all internal checks)
 	$(develop)
@@ -30,6 +30,9 @@ debug-test: ## run the tests on a debug build
 
 test-all: ## run the tests on every Python from 3.11 on that is found
 	@bash tools/test-all $(ARGS)
+
+integration: ## run unmodified libraries against real servers (ARGS="--integration-minutes 60": for an hour)
+	$(develop) --servers test integration -- -m pytest --integration -n 2 --max-worker-restart 1 --dist worksteal $(ARGS)
 
 bench: ## measure every workload against asyncio and uvloop, work on files against blocking code and aiofiles
 	$(develop) bench -- -m bench.compare $(ARGS)

@@ -13,6 +13,7 @@ import inspect
 import os
 import signal
 from collections.abc import Callable, Coroutine, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import hypothesis
@@ -35,12 +36,30 @@ ON_REQUEST = {
     "others: as root, without -n, and with nothing beside them that uses io_uring",
     "loop_suites": "run CPython's own tests of asyncio and uvloop's own, and no others: with nothing beside "
     "them, as some have limits of time",
+    "integration": "run unmodified libraries against real servers, and nothing else: tests/integration",
 }
+
+_INTEGRATION = Path(__file__).with_name("integration")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     for name, text in ON_REQUEST.items():
         parser.addoption(f"--{name.replace('_', '-')}", action="store_true", help=text)
+    parser.addoption(
+        "--integration-minutes",
+        type=float,
+        default=0,
+        metavar="N",
+        help="with --integration: repeat the load tests for N minutes, which they share; 0 (the default): "
+        "each does one round",
+    )
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """What the room of --integration imports comes with an extra of its own: it is collected alone or not."""
+    if collection_path.parent != _INTEGRATION.parent or not collection_path.is_dir():
+        return None
+    return (collection_path == _INTEGRATION) != config.getoption("integration") or None
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
