@@ -31,7 +31,7 @@ debug-test: ## run the tests on a debug build
 test-all: ## run the tests on every Python from 3.11 on that is found
 	@bash tools/test-all $(ARGS)
 
-integration: ## run unmodified libraries against real servers (ARGS="--integration-minutes 60": for an hour)
+integration: ## run unmodified libraries against real servers (ARGS="--integration-minutes 60": for an hour of work)
 	$(develop) --servers test integration -- -m pytest --integration -n 2 --max-worker-restart 1 --dist worksteal $(ARGS)
 
 bench: ## measure every workload against asyncio and uvloop, work on files against blocking code and aiofiles
