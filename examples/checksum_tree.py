@@ -100,7 +100,9 @@ class Search:
         self._make_reading = make_reading
         self._say = say
         self._at_once = at_once
-        self._pile: asyncio.LifoQueue[tuple[bool, str]] = asyncio.LifoQueue()
+        self._pile: list[tuple[bool, str]] = []
+        self._busy = 0  # tasks that may put back more
+        self._changed = asyncio.Event()
         self.seen = 0
         self.done = 0
         self.failures: list[OSError] = []
@@ -109,44 +111,55 @@ class Search:
         """Goes through all that is below the directory `top`; OSError if that cannot be listed."""
         await self._list(top)
         async with asyncio.TaskGroup() as group:
-            workers = [group.create_task(self._work()) for _ in range(self._at_once)]
-            await self._pile.join()
-            for worker in workers:
-                worker.cancel()
+            for _ in range(self._at_once):
+                group.create_task(self._work())
 
     async def entries(self, path: str) -> list[tuple[str, bool, bool]]:
         """What a directory holds: paths, whether each is a directory, whether each is a file."""
         found = []
         async with ringloop.os.scandir(path) as entries:
             async for entry in entries:
-                is_directory = await entry.is_dir(follow_symlinks=False)
-                is_file = not is_directory and await entry.is_file(follow_symlinks=False)
+                is_file = await entry.is_file(follow_symlinks=False)
+                is_directory = not is_file and await entry.is_dir(follow_symlinks=False)
                 found.append((entry.path, is_directory, is_file))
         return found
 
     def open(self, path: str) -> Any:
         """The file to read, for `async with`."""
-        return ringloop.open(path, "rb", buffering=0)
+        return ringloop.open(path, "rb")
 
     async def _work(self) -> None:
-        while True:
-            is_directory, path = await self._pile.get()
+        while self._pile or await self._more_comes():
+            is_directory, path = self._pile.pop()
+            self._busy += 1
             try:
                 await (self._list(path) if is_directory else self._read(path))
             except OSError as error:
                 self.failures.append(error)
-            self._pile.task_done()
+            self._busy -= 1
+        self._changed.set()
+
+    async def _more_comes(self) -> bool:
+        """Waits as long as others may find more; whether they did."""
+        while not self._pile and self._busy:
+            self._changed.clear()
+            await self._changed.wait()
+        return bool(self._pile)
 
     async def _list(self, path: str) -> None:
         for entry_path, is_directory, is_file in await self.entries(path):
             self.seen += is_file
             if is_directory or is_file:
-                self._pile.put_nowait((is_directory, entry_path))
+                self._pile.append((is_directory, entry_path))
+        self._changed.set()
 
     async def _read(self, path: str) -> None:
         reading = self._make_reading()
         async with self.open(path) as file:
-            while data := await file.read(PIECE_BYTES):
+            data = await file.read(PIECE_BYTES)
+            reading.feed(data)
+            while len(data) == PIECE_BYTES:  # less comes at the end alone
+                data = await file.read(PIECE_BYTES)
                 reading.feed(data)
         self._say(reading.lines(path))
         self.done += 1

@@ -30,6 +30,8 @@ cdef class BufferedFile(Layer):
     cdef Py_ssize_t room_for_reading(self) noexcept
     cdef int fill_now(self) except -1
     cdef bytes take(self, Py_ssize_t length)
+    cdef const char *first_ahead(self) noexcept
+    cdef object take_with(self, object data)
     cdef bytes rest_ahead(self)
     cdef bytes take_line(self, Py_ssize_t limit)
     cdef object read_size_now(self, Py_ssize_t length)

@@ -161,6 +161,17 @@ cdef class BufferedFile(Layer):
         self.ahead_begin += length
         return data
 
+    cdef const char *first_ahead(self) noexcept:
+        if self.ahead_end == self.ahead_begin:
+            return NULL
+        return PyBytes_AS_STRING(self.ahead) + self.ahead_begin
+
+    cdef object take_with(self, object data):
+        """`data`, which begins with all that is read ahead; or NotImplemented."""
+        if data is not NotImplemented:
+            self.ahead_begin = self.ahead_end
+        return data
+
     cdef bytes rest_ahead(self):
         """A copy of what is read ahead: the buffer itself will change."""
         if self.ahead_end == self.ahead_begin:
@@ -187,17 +198,14 @@ cdef class BufferedFile(Layer):
         cdef RawFile raw = self.raw_file
         cdef Py_ssize_t have = self.ahead_end - self.ahead_begin
         cdef int64_t count
+        cdef int64_t rest
         cdef char *target
         if 0 <= length <= have:
             return self.take(length) if length != 0 else b""
         if self.is_dirty() or not raw.regular:
             return NotImplemented
         if length < 0:
-            data = raw.read_all_now(
-                PyBytes_AS_STRING(self.ahead) + self.ahead_begin if have != 0 else NULL, have)
-            if data is not NotImplemented:
-                self.ahead_begin = self.ahead_end
-            return data
+            return self.take_with(raw.read_all_now(self.first_ahead(), have))
         if length - have < max(self.stride, min(SMALL_BYTES, self.size)):
             while self.ahead_end - self.ahead_begin < length:
                 if have != 0 and PyBytes_GET_SIZE(self.ahead) < length:
@@ -209,6 +217,15 @@ cdef class BufferedFile(Layer):
                 have = self.ahead_end - self.ahead_begin
             return self.take(length) if length != 0 else b""
         raw.locate()
+        if length - have > <int64_t> raw.known.size - raw.position:
+            data = self.take_with(raw.read_rest_now(self.first_ahead(), have))
+            if data is not NotImplemented:
+                return data
+            # No more memory is taken than there are bytes.
+            rest = raw.size_now()
+            if rest == RL_WOULD_BLOCK:
+                return NotImplemented
+            length = have + min(length - have, max(rest - raw.position, 0))
         if length > PIECE_BYTES:
             return NotImplemented
         data = PyBytes_FromStringAndSize(NULL, length)

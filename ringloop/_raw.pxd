@@ -7,6 +7,7 @@ from ringloop._files cimport FileCall
 
 
 cdef class RawFile(Descriptor):
+    cdef object read_rest_now(self, const char *head, Py_ssize_t head_bytes)
     cdef object read_all_now(self, const char *head, Py_ssize_t head_bytes)
     cdef object joined(self, bytes data, const char *head, Py_ssize_t head_bytes, int64_t count)
     cdef object read_to_now(self, object target)

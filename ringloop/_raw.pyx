@@ -57,8 +57,8 @@ cdef class RawFile(Descriptor):
 
     # --- what takes no waiting
 
-    cdef object read_all_now(self, const char *head, Py_ssize_t head_bytes):
-        """`head` and the rest of the file."""
+    cdef object read_rest_now(self, const char *head, Py_ssize_t head_bytes):
+        """`head` and the rest of the file, if that ends where it did when it was last seen."""
         cdef int64_t rest
         cdef int64_t count
         self.locate()
@@ -70,6 +70,15 @@ cdef class RawFile(Descriptor):
                 self.fd, &self.known, PyBytes_AS_STRING(data) + head_bytes, self.position)
             if count == rest:
                 return self.joined(data, head, head_bytes, count)
+        return NotImplemented
+
+    cdef object read_all_now(self, const char *head, Py_ssize_t head_bytes):
+        """`head` and the rest of the file."""
+        cdef int64_t rest
+        cdef int64_t count
+        data = self.read_rest_now(head, head_bytes)
+        if data is not NotImplemented:
+            return data
         rest = self.size_now()
         if rest == RL_WOULD_BLOCK:
             return NotImplemented
@@ -110,6 +119,9 @@ cdef class RawFile(Descriptor):
             return self.read_all_now(NULL, 0)
         self.locate()
         if length > <int64_t> self.known.size - self.position:
+            data = self.read_rest_now(NULL, 0)
+            if data is not NotImplemented:
+                return data
             # No more is asked for than there is, so that nobody has to look whether that was the end.
             rest = self.size_now()
             if rest == RL_WOULD_BLOCK:

@@ -41,7 +41,7 @@ class AiofilesSearch(Search):
         """The file."""
         import aiofiles
 
-        return aiofiles.open(path, "rb", buffering=0)
+        return aiofiles.open(path, "rb")
 
 
 class Checksums(Row):
