@@ -140,6 +140,8 @@ cdef class Opening(Attempt):
         return self
 
     def __aexit__(self, *exc):
+        if self.opened is None:
+            raise RuntimeError("the file was not opened")
         return (<File> self.opened).call(FILE_EXIT)
 
     cdef bint is_common(self, Mode mode) except -1:

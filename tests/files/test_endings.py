@@ -172,6 +172,16 @@ async def test_the_flags_of_an_fd_that_is_shown(tmp_path: Path, mode: str) -> No
                 assert fcntl.fcntl(ours.fileno(), command) == fcntl.fcntl(theirs.fileno(), command)
 
 
+async def test_what_was_not_entered_cannot_be_left(tmp_path: Path) -> None:
+    opening = ringloop.open(tmp_path / "nothing")
+    with pytest.raises(RuntimeError, match="not opened"):
+        opening.__aexit__(None, None, None)
+    with pytest.raises(FileNotFoundError):
+        await opening
+    with pytest.raises(RuntimeError, match="not opened"):
+        opening.__aexit__(None, None, None)
+
+
 async def test_a_call_that_was_never_awaited_warns(tmp_path: Path) -> None:
     async with ringloop.open(tmp_path / "file", "wb") as file:
         with pytest.warns(RuntimeWarning, match="coroutine 'write' was never awaited"):
