@@ -30,17 +30,8 @@ def build_generator() -> Path:
     with tempfile.TemporaryDirectory(dir=BUILD) as directory:
         fresh = Path(directory) / "load"
         compiler = shlex.split(os.environ.get("CC", "cc"))
-        command = [
-            *compiler,
-            "-O2",
-            "-std=gnu11",
-            "-Wall",
-            "-Wextra",
-            "-o",
-            str(fresh),
-            *map(str, sources),
-            "-ldl",
-        ]
+        command = [*compiler, "-O2", "-std=gnu11", "-Wall", "-Wextra", "-o", str(fresh)]
+        command += [*map(str, sources), "-ldl"]
         try:
             subprocess.run(command, check=True, capture_output=True, text=True)
         except FileNotFoundError:

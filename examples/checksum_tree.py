@@ -156,11 +156,11 @@ class Search:
     async def _read(self, path: str) -> None:
         reading = self._make_reading()
         async with self.open(path) as file:
-            data = await file.read(PIECE_BYTES)
-            reading.feed(data)
-            while len(data) == PIECE_BYTES:  # less comes at the end alone
+            while True:
                 data = await file.read(PIECE_BYTES)
                 reading.feed(data)
+                if len(data) < PIECE_BYTES:  # as at the end alone
+                    break
         self._say(reading.lines(path))
         self.done += 1
 

@@ -13,6 +13,7 @@ import pytest
 from aiohttp import web
 
 from integration.load import Rounds
+from network.bodies import write_in_pieces
 from network.recorders import settle
 from network.tls import client_context, server_context
 
@@ -67,12 +68,7 @@ class Service:
         if "deflate" in request.query:
             response.enable_compression(web.ContentCoding.deflate)
         await response.prepare(request)
-        position, sizes = 0, random.Random(12)
-        while position < len(DATA):
-            size = sizes.choice((1, 1000, 65_536, 300_000))
-            await response.write(DATA[position : position + size])
-            position += size
-        await response.write_eof()
+        await write_in_pieces(response, DATA, seed=12)
         return response
 
     async def send_file(self, request: web.Request) -> web.FileResponse:

@@ -14,6 +14,7 @@ import pytest
 import uvicorn
 from aiohttp import web
 
+from network.bodies import write_in_pieces
 from network.peers import TIMEOUT, Proxy, receive_all
 from network.recorders import settle
 from support.loops import DRIVERS
@@ -39,12 +40,7 @@ async def download(request: web.Request) -> web.StreamResponse:
     """A large body, written in chunks of changing sizes."""
     response = web.StreamResponse()
     await response.prepare(request)
-    position, sizes = 0, random.Random(61)
-    while position < len(BODY):
-        size = sizes.choice((1, 1000, 65_536, 300_000))
-        await response.write(BODY[position : position + size])
-        position += size
-    await response.write_eof()
+    await write_in_pieces(response, BODY, seed=61)
     return response
 
 
