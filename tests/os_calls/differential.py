@@ -1,4 +1,4 @@
-"""The same call by `os` and by `ringloop.os`, in two equal places."""
+"""The same call by `os` and by `ringloop.os`, in equal places."""
 
 import contextlib
 import fcntl
@@ -6,7 +6,7 @@ import os
 import shutil
 import stat
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,20 +16,60 @@ READ_END, WRITE_END = "the pipe's read end", "the pipe's write end"
 LONG_AGO_NS = 10**18
 
 
+class Tree:
+    """Files and directories that are made anew only after a call that changed them."""
+
+    def __init__(self, root: Path, make: Callable[[Path], None]) -> None:
+        self.root = root
+        self._make = make
+        self._made: list[Any] = []
+        self._is_as_made = False
+
+    def stand(self) -> None:
+        """Has them be there, as they were made."""
+        if not self._is_as_made:
+            self.remove()
+            self._make(self.root)
+            self._made = contents(self.root)
+        self._is_as_made = False
+
+    def look(self) -> list[Any]:
+        """What is there now."""
+        found = contents(self.root)
+        self._is_as_made = found == self._made
+        return found
+
+    def remove(self) -> None:
+        """Removes all."""
+        self._is_as_made = False
+        if self.root.exists():
+            shutil.rmtree(self.root)
+
+
+@contextlib.contextmanager
+def tree(root: Path, make: Callable[[Path], None]) -> Iterator[Tree]:
+    """A tree that is gone at the end."""
+    tree = Tree(root, make)
+    try:
+        yield tree
+    finally:
+        tree.remove()
+
+
 class Place:
     """A directory with something of everything, and the file descriptors that stand for a case's Fds."""
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    def __init__(self, tree: Tree) -> None:
+        self.tree = tree
+        self.root = tree.root
         self.fds: dict[Fd, int] = {}
-        make_tree(root)
-        os.chdir(root)
+        tree.stand()
+        os.chdir(self.root)
 
     def close(self) -> None:
         for number in self.fds.values():
             os.close(number)
         os.chdir("/")
-        shutil.rmtree(self.root)
 
     def prepared(self, value: Any) -> Any:
         """An argument for this place: a number for an Fd, a copy of what the call may change."""
@@ -53,7 +93,7 @@ class Place:
         if case.function == "close" and not isinstance(result, BaseException):
             self.fds = {fd: number for fd, number in self.fds.items() if number not in args}
         buffers = [value for value in args if isinstance(value, list | tuple)]
-        return self.plain(case, result), buffers, self.positions(), contents(self.root)
+        return self.plain(case, result), buffers, self.positions(), self.tree.look()
 
     def plain(self, case: Case, result: Any) -> Any:
         """A result as two places can have it in common."""
@@ -151,9 +191,9 @@ def since(time_ns: int) -> int | str:
     return "now" if abs(time.time_ns() - time_ns) < 10**12 else time_ns
 
 
-def by_os(function: Callable[..., Any], case: Case, root: Path) -> Any:
+def by_os(function: Callable[..., Any], case: Case, tree: Tree) -> Any:
     """The outcome of the blocking call."""
-    place = Place(root)
+    place = Place(tree)
     args, keywords = place.arguments(case)
     result: Any
     try:
@@ -166,9 +206,9 @@ def by_os(function: Callable[..., Any], case: Case, root: Path) -> Any:
         place.close()
 
 
-async def by_ringloop(function: Callable[..., Awaitable[Any]], case: Case, root: Path) -> Any:
+async def by_ringloop(function: Callable[..., Awaitable[Any]], case: Case, tree: Tree) -> Any:
     """The outcome of the awaited call."""
-    place = Place(root)
+    place = Place(tree)
     args, keywords = place.arguments(case)
     result: Any
     try:

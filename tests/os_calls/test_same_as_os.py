@@ -8,7 +8,7 @@ import pytest
 
 import ringloop.os
 from os_calls.cases import CASES
-from os_calls.differential import by_os, by_ringloop
+from os_calls.differential import by_os, by_ringloop, make_tree, tree
 
 BY_FUNCTION = {
     name: list(cases)
@@ -21,14 +21,13 @@ BY_FUNCTION = {
 @pytest.mark.parametrize("function", BY_FUNCTION)
 async def test_same_outcome(function: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir("/")
-    # Two names of the same length: paths are in messages.
-    root = tmp_path / "place"
     different = []
-    for case in BY_FUNCTION[function]:
-        expected = by_os(getattr(os, function), case, root)
-        found = await by_ringloop(getattr(ringloop.os, function), case, root)
-        if found != expected:
-            different.append(f"{case}\n  os:       {expected[:3]}\n  ringloop: {found[:3]}")
-            if found[:3] == expected[:3]:
-                different += [f"  os left:       {expected[3]}", f"  ringloop left: {found[3]}"]
+    with tree(tmp_path / "place", make_tree) as place:
+        for case in BY_FUNCTION[function]:
+            expected = by_os(getattr(os, function), case, place)
+            found = await by_ringloop(getattr(ringloop.os, function), case, place)
+            if found != expected:
+                different.append(f"{case}\n  os:       {expected[:3]}\n  ringloop: {found[:3]}")
+                if found[:3] == expected[:3]:
+                    different += [f"  os left:       {expected[3]}", f"  ringloop left: {found[3]}"]
     assert not different, "\n".join(different)

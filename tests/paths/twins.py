@@ -3,13 +3,12 @@
 import inspect
 import os
 import pathlib
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import ringloop
-from os_calls.differential import contents, make_tree
+from os_calls.differential import make_tree, tree
 
 
 class Case:
@@ -66,24 +65,23 @@ async def by_ringloop(case: Case) -> Any:
 async def different(
     cases: list[Case], root: Path, chdir: Callable[[Path], None], is_fresh: bool
 ) -> list[str]:
-    """The cases whose results differ, or what they leave. `is_fresh`: each has a tree of its own."""
+    """The cases whose results differ, or what they leave. `is_fresh`: none sees what the one before did."""
     found = []
     chdir(Path("/"))
-    if not is_fresh:
-        make_tree(root)
-    for case in cases:
-        outcomes = []
-        for by in (by_pathlib, by_ringloop):
-            if is_fresh:
-                make_tree(root)
-            chdir(root)
-            result: Any = by(case)
-            if inspect.isawaitable(result):
-                result = await result
-            outcomes.append((result, contents(root) if is_fresh else None))
-            chdir(Path("/"))
-            if is_fresh:
-                shutil.rmtree(root)
-        if outcomes[0] != outcomes[1]:
-            found.append(f"{case!r}\n  pathlib:  {outcomes[0]}\n  ringloop: {outcomes[1]}")
+    with tree(root, make_tree) as place:
+        if not is_fresh:
+            place.stand()
+        for case in cases:
+            outcomes = []
+            for by in (by_pathlib, by_ringloop):
+                if is_fresh:
+                    place.stand()
+                chdir(root)
+                result: Any = by(case)
+                if inspect.isawaitable(result):
+                    result = await result
+                outcomes.append((result, place.look() if is_fresh else None))
+                chdir(Path("/"))
+            if outcomes[0] != outcomes[1]:
+                found.append(f"{case!r}\n  pathlib:  {outcomes[0]}\n  ringloop: {outcomes[1]}")
     return found

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 import ringloop.shutil
-from os_calls.differential import contents, make_tree
+from os_calls.differential import LONG_AGO_NS, Tree, make_tree, tree
 
-# Hundreds of trees are made: on a slow machine that takes long.
+# A hundred trees are made: on a slow machine that takes long.
 pytestmark = pytest.mark.timeout(100)
 
 LONG = "x" * 300
@@ -60,6 +60,7 @@ def calls() -> list[Call]:
 
 
 def make_tree_of_trees(root: Path) -> None:
+    make_tree(root)
     make_tree(root / "tree")
     # Whether these can be copied depends on the order, or they are what is never ready.
     for name in ("circle", "fifo"):
@@ -80,12 +81,10 @@ def plain(error: BaseException) -> Any:
     return type(error), message, [name if name is None else os.fspath(name) for name in names]
 
 
-async def outcome(module: Any, call: Call, root: Path) -> Any:
+async def outcome(module: Any, call: Call, place: Tree) -> Any:
     function, args, options = call
-    make_tree(root)
-    if any("tree" in str(arg) for arg in args):
-        make_tree_of_trees(root)
-    os.chdir(root)
+    place.stand()
+    os.chdir(place.root)
     options = dict(options)
     heard: list[Any] = []
     if "copy_function" in options:
@@ -104,9 +103,8 @@ async def outcome(module: Any, call: Call, root: Path) -> Any:
         os.chdir("/")
         if "dir_fd" in options:
             os.close(options["dir_fd"])
-    left = contents(root)
-    kept = {path.relative_to(root) for path in root.rglob("*") if path.lstat().st_mtime_ns == 10**18}
-    shutil.rmtree(root)
+    left = place.look()
+    kept = {name for name, _, changed, *_ in left if changed == LONG_AGO_NS}
     return result, heard, kept, left
 
 
@@ -128,15 +126,17 @@ async def test_removes(function: str, tmp_path: Path, monkeypatch: pytest.Monkey
 
 async def compare(function: str, root: Path) -> None:
     different = []
-    for number, call in enumerate(calls()):
-        if call[0] != function:
-            continue
-        if number not in BY_SHUTIL:
-            BY_SHUTIL[number] = await outcome(shutil, call, root)
-        expected, found = BY_SHUTIL[number], await outcome(ringloop.shutil, call, root)
-        if found != expected:
-            different.append(f"{call}\n  shutil:   {expected[:2]}\n  ringloop: {found[:2]}")
-            if found[:2] == expected[:2]:
-                changed = set(map(repr, expected[3])) ^ set(map(repr, found[3]))
-                different.append(f"  left: {sorted(changed)} {expected[2] ^ found[2]}")
+    with tree(root, make_tree) as small, tree(root.with_name("other"), make_tree_of_trees) as large:
+        for number, call in enumerate(calls()):
+            if call[0] != function:
+                continue
+            place = large if any("tree" in str(arg) for arg in call[1]) else small
+            if number not in BY_SHUTIL:
+                BY_SHUTIL[number] = await outcome(shutil, call, place)
+            expected, found = BY_SHUTIL[number], await outcome(ringloop.shutil, call, place)
+            if found != expected:
+                different.append(f"{call}\n  shutil:   {expected[:2]}\n  ringloop: {found[:2]}")
+                if found[:2] == expected[:2]:
+                    changed = set(map(repr, expected[3])) ^ set(map(repr, found[3]))
+                    different.append(f"  left: {sorted(changed)} {expected[2] ^ found[2]}")
     assert not different, "\n".join(different)
