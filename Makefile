@@ -11,7 +11,7 @@ develop = @bash tools/develop
 # A ring is charged to its user: more processes than these could exhaust an ordinary user's locked memory.
 workers = -n auto --maxprocesses 4 --max-worker-restart 1 --dist worksteal
 
-.PHONY: build run test loop-suites debug-test test-all integration bench lint format clean distclean help
+.PHONY: build run test loop-suites debug-test denied-test test-all integration bench lint format clean distclean help
 
 build: ## build the extension modules in place (RINGLOOP_DEBUG=1: with all internal checks)
 	$(develop)
@@ -27,6 +27,10 @@ loop-suites: ## run CPython's own tests of asyncio and uvloop's own, on ringloop
 
 debug-test: ## run the tests on a debug build
 	@RINGLOOP_DEBUG=1 $(MAKE) --no-print-directory test
+
+denied-test: ## run the tests with io_uring denied, as most containers deny it
+	$(develop) test -- tests/unavailable/denial.py $(addsuffix =EPERM,io_uring_setup io_uring_enter io_uring_register) \
+		-- $(MAKE) --no-print-directory test
 
 test-all: ## run the tests on every Python from 3.11 on that is found
 	@bash tools/test-all $(ARGS)

@@ -9,13 +9,18 @@ import pytest
 
 from support.compare import outcome
 
+
+def open_temporary_file():
+    with tempfile.TemporaryFile() as file:
+        return os.dup(file.fileno())
+
+
 NOT_POLLABLE = {
     "a regular file": lambda: os.open(__file__, os.O_RDONLY),
-    "a temporary file": lambda: os.dup(_temporary.fileno()),
+    "a temporary file": open_temporary_file,
     "a directory": lambda: os.open("/", os.O_RDONLY),
     "/dev/null": lambda: os.open("/dev/null", os.O_RDWR),
 }
-_temporary = tempfile.TemporaryFile()  # noqa: SIM115
 
 
 @pytest.mark.parametrize("kind", NOT_POLLABLE)

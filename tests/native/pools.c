@@ -17,7 +17,7 @@ TEST(destroying_ends_what_is_blocked_and_what_is_queued)
     enum { COUNT = 20, THREADS = 3 };
     struct job jobs[COUNT];
     int bell_fd = make_event(), gate = make_gate();
-    for (int round = 0; round < 200; round++) {
+    for (int round = 0; round < ROUNDS(200); round++) {
         rl_workers *pool = make_pool(bell_fd, THREADS);
         for (int i = 0; i < COUNT; i++) {
             submit(pool, &jobs[i], take_event, gate);
@@ -91,7 +91,7 @@ TEST(pools_come_and_go_by_the_hundred)
 {
     static struct job jobs[10];
     int bell_fd = make_event();
-    for (int round = 0; round < 500; round++) {
+    for (int round = 0; round < ROUNDS(500); round++) {
         rl_workers *pool = make_pool(bell_fd, 4);
         for (int i = 0; i < 10; i++)
             submit(pool, &jobs[i], note, -1);

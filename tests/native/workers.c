@@ -165,7 +165,7 @@ TEST(idle_threads_end_and_others_come)
         CHECK_EQUAL(rl_workers_count(pool).starts, round * COUNT);
     }
     /* As threads end and begin, none is lost. */
-    for (int i = 0; i < 2000; i++) {
+    for (int i = 0; i < ROUNDS(2000); i++) {
         submit(pool, &jobs[0], note, -1);
         await_all(pool, bell_fd, 1);
         for (int spin = rand() % 2000; i % 50 == 0 && spin > 0; spin--)
@@ -216,7 +216,7 @@ TEST(no_wake_up_is_lost)
     int bell_fd = make_event();
     rl_workers *pool = make_pool(bell_fd, 2);
     srand(4);
-    for (int i = 0; i < 50000; i++) {
+    for (int i = 0; i < ROUNDS(50000); i++) {
         submit(pool, &job, note, -1);
         rl_workers_publish(pool);
         /* So that the work is done before, while, or after the loop goes to sleep. */
@@ -352,7 +352,7 @@ TEST(a_cancel_may_race_with_the_end)
     int bell_fd = make_event(), gate = make_gate();
     rl_workers *pool = make_pool(bell_fd, 2);
     srand(2);
-    for (int round = 0; round < 100000; round++) {
+    for (int round = 0; round < ROUNDS(100000); round++) {
         bool blocks = rand() % 8 == 0;
         submit(pool, &job, blocks ? take_event : note, gate);
         if (rand() % 16 != 0)
@@ -389,7 +389,7 @@ TEST(a_signal_never_reaches_the_next_work)
     int bell_fd = make_event(), gate = make_gate(), other_gate = make_gate();
     rl_workers *pool = make_pool(bell_fd, 1);
     srand(3);
-    for (int round = 0; round < 20000; round++) {
+    for (int round = 0; round < ROUNDS(20000); round++) {
         submit(pool, &victim, take_event, gate);
         submit(pool, &next, take_event, other_gate);
         rl_workers_publish(pool);

@@ -1,6 +1,7 @@
 """A plugin of pytest for other projects' own tests: they run on one loop, and against what is to be tested.
 
-SUITE_LOOP       where async tests run: a name of support/loops.py
+SUITE_LOOPS      where async tests run: names of support/loops.py, separated by commas
+SUITE_POLICY     if not empty, ringloop's policy makes all other loops
 SUITE_ALIAS      a name that stands for another module from now on: aiofiles=ringloop.aiofiles
 SUITE_PATCH      what is patched during all tests, as ringloop.patch() has it
 """
@@ -29,12 +30,11 @@ if "SUITE_ALIAS" in os.environ:
 if "SUITE_PATCH" in os.environ:
     ringloop.patch(os.environ["SUITE_PATCH"])
 
-if os.environ["SUITE_LOOP"] == "ringloop":
+if os.environ.get("SUITE_POLICY"):
     ringloop.install()
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_asyncio_loop_factories(config: Any, item: Any) -> Any:
     """pytest-asyncio's hook."""
-    name = os.environ["SUITE_LOOP"]
-    return {name: FACTORIES[name]}
+    return {name: FACTORIES[name] for name in os.environ["SUITE_LOOPS"].split(",")}

@@ -11,10 +11,13 @@ from pathlib import Path
 import pytest
 
 from suites.published import Suite, fetch, run
+from support.loops import DRIVERS, loop_names
 
 LEFT_OUT = {"test_access": "root may read and write what nobody may"} if os.geteuid() == 0 else {}
 
-AIOFILES = Suite("aiofiles", "25.1.0", ("--asyncio-mode=auto", "tests"), LEFT_OUT, 200)
+AIOFILES = Suite(
+    "aiofiles", "25.1.0", ("--asyncio-mode=auto", "tests"), LEFT_OUT, 200 * len(loop_names())
+)
 ANYIO = Suite(
     "anyio",
     "4.16.0",
@@ -40,14 +43,21 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Suite
 
 
 @pytest.mark.usefixtures("fixed_port")
-def test_aiofiles_against_ringloops(source: Callable[[Suite], Path], loop_name: str) -> None:
-    run(AIOFILES, source(AIOFILES), SUITE_LOOP=loop_name, SUITE_ALIAS="aiofiles=ringloop.aiofiles")
+def test_aiofiles_against_ringloops(source: Callable[[Suite], Path]) -> None:
+    run(
+        AIOFILES,
+        source(AIOFILES),
+        SUITE_LOOPS=",".join(loop_names()),
+        SUITE_ALIAS="aiofiles=ringloop.aiofiles",
+    )
 
 
 @pytest.mark.usefixtures("fixed_port")
-def test_aiofiles_patched(source: Callable[[Suite], Path], loop_name: str) -> None:
-    run(AIOFILES, source(AIOFILES), SUITE_LOOP=loop_name, SUITE_PATCH="aiofiles")
+def test_aiofiles_patched(source: Callable[[Suite], Path]) -> None:
+    run(AIOFILES, source(AIOFILES), SUITE_LOOPS=",".join(loop_names()), SUITE_PATCH="aiofiles")
 
 
 def test_anyio_patched(source: Callable[[Suite], Path], loop_name: str) -> None:
-    run(ANYIO, source(ANYIO), SUITE_LOOP=loop_name, SUITE_PATCH="anyio")
+    # anyio makes its loops itself.
+    policy = "ringloop" if loop_name in DRIVERS else ""
+    run(ANYIO, source(ANYIO), SUITE_LOOPS=loop_name, SUITE_POLICY=policy, SUITE_PATCH="anyio")
