@@ -3,8 +3,7 @@
 from libc.stdint cimport uint16_t, uint32_t
 
 from ringloop._flight cimport Operation, rl_sqe
-from ringloop._flow cimport FlowControl
-from ringloop._sock cimport Sockets
+from ringloop._transport cimport Transport
 
 
 cdef extern from "<sys/uio.h>" nogil:
@@ -85,15 +84,12 @@ cdef class SendWhenRoom(Operation):
     cdef int close_probe(self) except -1
 
 
-cdef class DatagramTransport(FlowControl):
+cdef class DatagramTransport(Transport):
     cdef object sock
-    cdef int fd                        # the socket's; -1 once closed
     cdef int family
-    cdef object context                # that all of the protocol's callbacks run in, as since 3.15
     cdef object address                # to which everything goes, as create_datagram_endpoint got it; or None
     cdef bint connected                # as asyncio sees it: the peer has a name
     cdef bint paired                   # there is a peer, but it has no name
-    cdef dict extra
     cdef Inbox inbox
     cdef ReceiveReadiness receive
     cdef SendWhenRoom send
@@ -101,9 +97,6 @@ cdef class DatagramTransport(FlowControl):
     cdef Py_ssize_t queued_bytes
     cdef Py_ssize_t header_bytes       # what a datagram in the queue counts beside its bytes
     cdef bint sends_empty
-    cdef bint closing
-    cdef bint paused
-    cdef bint lost_called
     cdef int connection_lost_count     # as asyncio's _conn_lost: connection_lost is due, and sends since
     cdef dict __dict__
     cdef object __weakref__
@@ -114,10 +107,6 @@ cdef class DatagramTransport(FlowControl):
     cdef int send_natively(self, object data, object address) except -1
     cdef int drop_first(self) except -1
     cdef int flush(self) except -1
-    cdef int fatal_error(self, object exc, str message) except -1
-    cdef int force_close(self, object exc) except -1
-    cdef int call_connection_lost(self, object exc) except -1
     cdef int finish_if_idle(self) except -1
-    cdef int close_fd(self) except -1
     cdef int count_lost_send(self) except -1
     cdef int callback_failed(self, object exc, str callback) except -1

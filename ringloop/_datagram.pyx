@@ -13,8 +13,7 @@ after the last completion of what is in flight on it. Callbacks, their order, er
 import asyncio
 import os
 import socket
-import warnings
-from asyncio import constants, futures, trsock
+from asyncio import constants, trsock
 from asyncio.log import logger
 from collections import deque
 
@@ -78,7 +77,6 @@ cdef enum:
     ASK_SOCKET = -2                    # neither sent nor an errno
 
 cdef object TransportSocket = trsock.TransportSocket
-cdef object set_result_unless_cancelled = futures._set_result_unless_cancelled
 cdef int CONNECTION_LOST_SENDS_LOGGED = constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES
 
 
@@ -403,7 +401,7 @@ cdef class SendWhenRoom(Operation):
         return repr(self.transport)
 
 
-cdef class DatagramTransport(FlowControl):
+cdef class DatagramTransport(Transport):
     """A datagram socket, as asyncio's selector transport behaves. See asyncio.DatagramTransport."""
 
     @property
@@ -411,32 +409,12 @@ cdef class DatagramTransport(FlowControl):
         # Users ask isinstance(transport, asyncio.DatagramTransport), which a cdef class cannot inherit from.
         return TRANSPORT_CLASS
 
-    def __reduce__(self):
-        raise TypeError(f"cannot pickle {type(self).__name__!r} object")
-
-    def __init__(self):
-        raise TypeError(f"cannot create {type(self).__name__!r} instances")
-
-    def __del__(self):
-        if self.fd < 0 or self.loop is None:
-            return
-        try:
-            warnings.warn(f"unclosed transport {self!r}", ResourceWarning, source=self)
-        finally:
-            self.close_fd()
-
-    def __repr__(self):
-        info = [type(self).__name__]
-        if self.fd < 0:
-            info.append("closed")
-        elif self.closing:
-            info.append("closing")
-        info.append(f"fd={self.fd}")
-        if self.receive is not None:
-            info.append("read=polling" if in_flight(self.receive) else "read=idle")
-            state = "polling" if in_flight(self.send) else "idle"
-            info.append(f"write=<{state}, bufsize={self.queued_bytes}>")
-        return f"<{' '.join(info)}>"
+    cdef list activity(self):
+        if self.receive is None:
+            return []
+        reading = "polling" if in_flight(self.receive) else "idle"
+        writing = "polling" if in_flight(self.send) else "idle"
+        return [f"read={reading}", f"write=<{writing}, bufsize={self.queued_bytes}>"]
 
     # --- life
 
@@ -458,24 +436,11 @@ cdef class DatagramTransport(FlowControl):
         self.connected = bool(self.extra["peername"])
         self.paired = self.extra["peername"] == ""
         self.loop.claim_fd(self.fd, self)
-        self.loop.call_soon(self.protocol.connection_made, self, context=self.context)
-        self.loop.call_soon(self._start_reading)
-        if waiter is not None:
-            # After connection_made, and before the first datagram_received.
-            self.loop.call_soon(set_result_unless_cancelled, waiter, None)
-        return 0
+        return self.introduce(self._start_reading, waiter)
 
     def _start_reading(self):
         if not self.closing and not self.paused:
             self.receive.arm()
-
-    cdef int fatal_error(self, object exc, str message) except -1:
-        if isinstance(exc, OSError):
-            if self.loop._debug:
-                logger.debug("%r: %s", self, message, exc_info=exc)
-        else:
-            self.report(exc, message)
-        return self.force_close(exc)
 
     cdef int callback_failed(self, object exc, str callback) except -1:
         """What a protocol's callback raised is no end of the transport."""
@@ -492,9 +457,6 @@ cdef class DatagramTransport(FlowControl):
         self.connection_lost_count += 1
         self.loop.call_soon(self._call_connection_lost, exc, context=self.context)
         return 0
-
-    def _call_connection_lost(self, exc):
-        self.call_connection_lost(exc)
 
     cdef int call_connection_lost(self, object exc) except -1:
         try:
@@ -515,6 +477,9 @@ cdef class DatagramTransport(FlowControl):
         self.send.transport = None
         return 0
 
+    cdef bint is_closed(self) noexcept:
+        return self.fd < 0
+
     cdef int close_fd(self) except -1:
         self.loop.release_fd(self.fd, self)
         self.fd = -1
@@ -524,14 +489,6 @@ cdef class DatagramTransport(FlowControl):
         return 0
 
     # --- asyncio.BaseTransport, and what asyncio's datagram transports have of asyncio.ReadTransport
-
-    def get_extra_info(self, name, default=None):
-        """Returns what is known of the socket: 'socket', 'sockname', 'peername'; else `default`."""
-        return self.extra.get(name, default)
-
-    def is_closing(self):
-        """Returns True if the transport is closing or closed."""
-        return self.closing
 
     def close(self):
         """Closes the transport after what is queued was sent; nothing more is received."""
@@ -547,36 +504,12 @@ cdef class DatagramTransport(FlowControl):
         """Closes the transport at once; what is queued is lost."""
         self.force_close(None)
 
-    def set_protocol(self, protocol):
-        """Gives what comes from now on to another protocol."""
-        self.protocol = protocol
+    cdef int stop_receiving(self) except -1:
+        return self.loop.cancel(self.receive)
 
-    def get_protocol(self):
-        """Returns the protocol; None after connection_lost."""
-        return self.protocol
-
-    def is_reading(self):
-        """Returns True if datagrams are received and delivered."""
-        return not self.closing and not self.paused
-
-    def pause_reading(self):
-        """No datagram is delivered until `resume_reading`. Doing so twice is no error."""
-        if self.closing or self.paused:
-            return
-        self.paused = True
-        self.loop.cancel(self.receive)
-        if self.loop._debug:
-            logger.debug("%r pauses reading", self)
-
-    def resume_reading(self):
-        """Delivers again. Doing so twice is no error."""
-        if self.closing or not self.paused:
-            return
-        self.paused = False
+    cdef int go_on_receiving(self) except -1:
         # Also arms the poll again, by its completion.
-        self.receive.nudge()
-        if self.loop._debug:
-            logger.debug("%r resumes reading", self)
+        return self.receive.nudge()
 
     # --- asyncio.DatagramTransport
 

@@ -4,8 +4,8 @@ from libc.stdint cimport int64_t, uint32_t
 
 from ringloop._callbacks cimport Handle
 from ringloop._flight cimport Operation, rl_sqe
-from ringloop._flow cimport FlowControl
 from ringloop._sock cimport Sockets
+from ringloop._transport cimport Transport
 
 
 cdef class PipePoll(Operation):
@@ -16,15 +16,10 @@ cdef class PipePoll(Operation):
     cdef int arm(self) except -1
 
 
-cdef class PipeTransport(FlowControl):
+cdef class PipeTransport(Transport):   # the number of its fd is still told after the end
     cdef object pipe                   # the caller's file object, ours to close; None once closed
-    cdef int fd                        # the pipe's; its number is still told after the end
     cdef unsigned int mode             # as fstat tells: what kind of file it is
-    cdef object context                # that all of the protocol's callbacks run in
-    cdef dict extra
-    cdef bint closing
-    cdef bint ended                    # connection_lost is due, or was called:
-    cdef bint lost_called
+    cdef bint ended                    # connection_lost is due, or was called
     cdef dict __dict__
     cdef object __weakref__
 
@@ -33,19 +28,16 @@ cdef class PipeTransport(FlowControl):
     cdef bint is_busy(self) noexcept
     cdef int cancel_polls(self) except -1
     cdef int end(self, object exc) except -1
-    cdef int call_connection_lost(self, object exc) except -1
     cdef int finish_if_idle(self) except -1
 
 
 cdef class ReadPipeTransport(PipeTransport):
     cdef PipePoll readable
-    cdef bint paused
     cdef bint messages                 # a socket of messages, which a short read would cut
     cdef bint large                    # the last read got much: the next goes straight into its object
 
     cdef object read_once(self)
     cdef object read_directly(self, Py_ssize_t size)
-    cdef int fatal_error(self, object exc) except -1
 
 
 cdef class WritePipeTransport(PipeTransport):
@@ -58,6 +50,4 @@ cdef class WritePipeTransport(PipeTransport):
 
     cdef Py_ssize_t write_queue(self) except -2
     cdef int push(self, object data, Py_ssize_t offset) except -1
-    cdef int drop_written(self, Py_ssize_t count) except -1
     cdef int clear(self) except -1
-    cdef int fatal_error(self, object exc) except -1

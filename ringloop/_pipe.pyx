@@ -13,8 +13,7 @@ import asyncio
 import collections
 import errno as errors
 import os
-import warnings
-from asyncio import constants, futures, transports
+from asyncio import constants, transports
 from asyncio.log import logger
 from itertools import islice
 
@@ -28,10 +27,10 @@ from libc.stdint cimport int64_t, uint32_t
 from posix.unistd cimport read, write
 
 from ringloop._callbacks cimport PyContext_CopyCurrent, new_handle, run_handle, show_to_collector
-from ringloop._flight cimport (
-    OPERATION_CANCELLING, OPERATION_SUBMITTED, RL_OP_POLL_ADD, ENSURE, Operation, rl_sqe,
-)
+from ringloop._flight cimport RL_OP_POLL_ADD, ENSURE, Operation, rl_sqe
 from ringloop._sock cimport Sockets, check_pollable
+from ringloop._transfer cimport in_flight
+from ringloop._transport cimport Transport, drop_front
 
 
 cdef extern from "<poll.h>" nogil:
@@ -68,12 +67,7 @@ cdef char scratch[PIPE_BYTES]
 cdef object READ_TRANSPORT_CLASS = asyncio.ReadTransport
 cdef object WRITE_TRANSPORT_CLASS = transports._FlowControlMixin
 cdef object deque = collections.deque
-cdef object set_result_unless_cancelled = futures._set_result_unless_cancelled
 cdef int LOST_WRITES_LOGGED = constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES
-
-
-cdef bint in_flight(Operation operation) noexcept:
-    return operation.state == OPERATION_SUBMITTED or operation.state == OPERATION_CANCELLING
 
 
 cdef object os_error(int error):
@@ -124,23 +118,8 @@ cdef class PipePoll(Operation):
         return repr(self.handle)
 
 
-cdef class PipeTransport(FlowControl):
-    """What both directions share. See asyncio.BaseTransport."""
-
-    def __reduce__(self):
-        raise TypeError(f"cannot pickle {type(self).__name__!r} object")
-
-    def __init__(self):
-        raise TypeError(f"cannot create {type(self).__name__!r} instances")
-
-    def __del__(self):
-        if self.pipe is None:
-            return
-        try:
-            warnings.warn(f"unclosed transport {self!r}", ResourceWarning, source=self)
-        finally:
-            self.pipe.close()
-            self.pipe = None
+cdef class PipeTransport(Transport):
+    """What both directions share."""
 
     cdef int open(self, Sockets loop, object pipe, object protocol, object extra, str refusal) except -1:
         """Takes the pipe, unless it is of a kind that cannot be polled; that raises ValueError(refusal)."""
@@ -178,9 +157,6 @@ cdef class PipeTransport(FlowControl):
             self.loop.call_soon(self._call_connection_lost, exc, context=self.context)
         return 0
 
-    def _call_connection_lost(self, exc):
-        self.call_connection_lost(exc)
-
     cdef int call_connection_lost(self, object exc) except -1:
         if self.lost_called:
             return 0
@@ -200,26 +176,16 @@ cdef class PipeTransport(FlowControl):
         """Closes the pipe once connection_lost was called and nothing in the kernel holds the file."""
         if not self.lost_called or self.pipe is None or self.is_busy():
             return 0
+        return self.close_fd()
+
+    cdef bint is_closed(self) noexcept:
+        return self.pipe is None
+
+    cdef int close_fd(self) except -1:
         pipe = self.pipe
         self.pipe = None
         pipe.close()
         return 0
-
-    def get_extra_info(self, name, default=None):
-        """Returns what is known of the transport: 'pipe' is the file object; else `default`."""
-        return self.extra.get(name, default)
-
-    def is_closing(self):
-        """Returns True if the transport is closing or closed."""
-        return self.closing
-
-    def set_protocol(self, protocol):
-        """Gives what comes from now on to another protocol."""
-        self.protocol = protocol
-
-    def get_protocol(self):
-        """Returns the protocol; None after connection_lost."""
-        return self.protocol
 
 
 @cython.final
@@ -231,18 +197,10 @@ cdef class ReadPipeTransport(PipeTransport):
         # Users ask isinstance(…, asyncio.ReadTransport), which a cdef class cannot inherit from.
         return READ_TRANSPORT_CLASS
 
-    def __repr__(self):
-        info = [type(self).__name__]
-        if self.pipe is None:
-            info.append("closed")
-        elif self.closing:
-            info.append("closing")
-        info.append(f"fd={self.fd}")
+    cdef list activity(self):
         if self.pipe is None or self.loop.is_closed():
-            info.append("closed" if self.pipe is None else "open")
-        else:
-            info.append("polling" if in_flight(self.readable) and not self.paused else "idle")
-        return f"<{' '.join(info)}>"
+            return ["closed" if self.pipe is None else "open"]
+        return ["polling" if in_flight(self.readable) and not self.paused else "idle"]
 
     cdef bint wants(self, PipePoll poll) noexcept:
         return not self.closing and not self.paused
@@ -263,7 +221,7 @@ cdef class ReadPipeTransport(PipeTransport):
         try:
             data = self.read_once()
         except OSError as exc:
-            self.fatal_error(exc)
+            self.fatal_error(exc, "Fatal read error on pipe transport")
             return
         if data is None:
             return
@@ -308,38 +266,23 @@ cdef class ReadPipeTransport(PipeTransport):
         Py_DECREF(data)
         return data
 
-    cdef int fatal_error(self, object exc) except -1:
-        cdef str message = "Fatal read error on pipe transport"
-        # A terminal's other side is gone.
-        if exc.errno == errors.EIO:
-            if self.loop._debug:
-                logger.debug("%r: %s", self, message, exc_info=exc)
-        else:
-            self.report(exc, message)
+    cdef int force_close(self, object exc) except -1:
         return self.end(exc)
 
-    def is_reading(self):
-        """Returns True if data is read and delivered."""
-        return not self.closing and not self.paused
+    cdef int fatal_error(self, object exc, str message) except -1:
+        # EIO: a terminal's other side is gone. Any other error is reported.
+        if exc.errno != errors.EIO:
+            self.report(exc, message)
+            return self.end(exc)
+        return PipeTransport.fatal_error(self, exc, message)
 
-    def pause_reading(self):
-        """No data is delivered until `resume_reading`. Doing so twice is no error."""
-        if self.closing or self.paused:
-            return
+    cdef int stop_receiving(self) except -1:
         # A poll under way may stay: whatever it tells, nothing is read.
-        self.paused = True
-        if self.loop._debug:
-            logger.debug("%r pauses reading", self)
+        return 0
 
-    def resume_reading(self):
-        """Delivers again. Doing so twice is no error."""
-        if self.closing or not self.paused:
-            return
-        self.paused = False
+    cdef int go_on_receiving(self) except -1:
         check_pollable(self.fd)
-        self.readable.arm()
-        if self.loop._debug:
-            logger.debug("%r resumes reading", self)
+        return self.readable.arm()
 
     def close(self):
         """Closes the pipe. What was not read yet stays in it."""
@@ -357,19 +300,10 @@ cdef class WritePipeTransport(PipeTransport):
         # own are of this subclass, and so by their type readable as well.
         return WRITE_TRANSPORT_CLASS
 
-    def __repr__(self):
-        info = [type(self).__name__]
-        if self.pipe is None:
-            info.append("closed")
-        elif self.closing:
-            info.append("closing")
-        info.append(f"fd={self.fd}")
+    cdef list activity(self):
         if self.pipe is None or self.loop.is_closed():
-            info.append("closed" if self.pipe is None else "open")
-        else:
-            info.append("polling" if self.queue else "idle")
-            info.append(f"bufsize={self.queued_bytes}")
-        return f"<{' '.join(info)}>"
+            return ["closed" if self.pipe is None else "open"]
+        return ["polling" if self.queue else "idle", f"bufsize={self.queued_bytes}"]
 
     cdef bint wants(self, PipePoll poll) noexcept:
         return not self.ended and (poll is self.hangup or self.queued_bytes > 0)
@@ -421,7 +355,7 @@ cdef class WritePipeTransport(PipeTransport):
             if count < 0:
                 if error != EAGAIN and error != EINTR:
                     self.lost_writes += 1
-                    self.fatal_error(os_error(error))
+                    self.fatal_error(os_error(error), "Fatal write error on pipe transport")
                     return
                 count = 0
             if S_ISCHR(self.mode):
@@ -442,9 +376,10 @@ cdef class WritePipeTransport(PipeTransport):
             exc = os_error(errno)
             self.clear()
             self.lost_writes += 1
-            self.fatal_error(exc)
+            self.fatal_error(exc, "Fatal write error on pipe transport")
             return
-        self.drop_written(count)
+        self.queued_bytes -= count
+        self.head_offset = drop_front(self.queue, self.head_offset + count)
         if self.queue:
             return
         # Not before the queue is empty, whatever the low mark is: as asyncio's pipes.
@@ -477,20 +412,6 @@ cdef class WritePipeTransport(PipeTransport):
         self.queued_bytes += PyBytes_GET_SIZE(data) - offset
         return 0
 
-    cdef int drop_written(self, Py_ssize_t count) except -1:
-        cdef Py_ssize_t left
-        self.queued_bytes -= count
-        count += self.head_offset
-        self.head_offset = 0
-        while count:
-            left = PyBytes_GET_SIZE(self.queue[0])
-            if left > count:
-                self.head_offset = count
-                break
-            count -= left
-            self.queue.popleft()
-        return 0
-
     cdef int clear(self) except -1:
         """Forgets what is queued."""
         self.queue.clear()
@@ -498,9 +419,7 @@ cdef class WritePipeTransport(PipeTransport):
         self.queued_bytes = 0
         return 0
 
-    cdef int fatal_error(self, object exc) except -1:
-        if self.loop._debug:
-            logger.debug("%r: %s", self, "Fatal write error on pipe transport", exc_info=exc)
+    cdef int force_close(self, object exc) except -1:
         self.clear()
         return self.end(exc)
 
@@ -534,8 +453,7 @@ cdef class WritePipeTransport(PipeTransport):
 
     def abort(self):
         """Closes the pipe at once; what is queued is lost."""
-        self.clear()
-        self.end(None)
+        self.force_close(None)
 
     # --- flow control
 
@@ -571,11 +489,7 @@ class Pipes:
         transport.open(self, pipe, protocol, extra, "Pipe transport is for pipes/sockets only.")
         transport.readable = PipePoll(transport, POLLIN, transport._read_ready)
         transport.messages = has_messages(transport.fd, transport.mode)
-        self.call_soon(protocol.connection_made, transport, context=transport.context)
-        self.call_soon(transport._start_reading, context=transport.context)
-        if waiter is not None:
-            # After connection_made, and before the first data_received.
-            self.call_soon(set_result_unless_cancelled, waiter, None)
+        transport.introduce(transport._start_reading, waiter)
         return transport
 
     def _make_write_pipe_transport(self, pipe, protocol, waiter=None, extra=None):
@@ -586,9 +500,5 @@ class Pipes:
         transport.writable = PipePoll(transport, POLLOUT, transport._write_ready)
         transport.queue = deque()
         transport.begin_flow()
-        self.call_soon(protocol.connection_made, transport, context=transport.context)
-        if not S_ISCHR(transport.mode):
-            self.call_soon(transport._watch_hangup, context=transport.context)
-        if waiter is not None:
-            self.call_soon(set_result_unless_cancelled, waiter, None)
+        transport.introduce(None if S_ISCHR(transport.mode) else transport._watch_hangup, waiter)
         return transport

@@ -29,18 +29,13 @@ cdef class StreamTransport(Endpoint):
     cdef sockaddr_in6 peer_address
     cdef Receiver receiver             # the same, if it is one
     cdef object server
-    cdef dict extra
     cdef object empty_waiter           # while a sendfile is under way: done when the queue is empty
     cdef object file_sending           # what then sends; see _sendfile.pyx
-    cdef bint lost_called
     cdef dict __dict__
     cdef object __weakref__
 
     cdef int begin(self, object waiter) except -1
-    cdef int force_close(self, object exc) except -1
     cdef int end_sendfile(self, object exc) except -1
-    cdef int call_connection_lost(self, object exc) except -1
-    cdef int close_fd(self) except -1
     cdef int read_addresses(self) except -1
     cdef int feed_buffered(self, object data) except -1
     cdef object socket_object(self)

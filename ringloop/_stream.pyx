@@ -8,8 +8,7 @@ Callbacks, their order, errors and texts are asyncio's.
 import os
 import socket
 import sys
-import warnings
-from asyncio import constants, futures, protocols, transports, trsock
+from asyncio import constants, protocols, transports, trsock
 from asyncio.log import logger
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
@@ -60,7 +59,6 @@ cdef enum:
 cdef object TRANSPORT_CLASS = transports._FlowControlMixin
 cdef object BufferedProtocol = protocols.BufferedProtocol
 cdef object TransportSocket = trsock.TransportSocket
-cdef object set_result_unless_cancelled = futures._set_result_unless_cancelled
 cdef bint WRITELINES_TAKES_VIEWS = sys.version_info >= (3, 12)
 cdef bint WRITELINES_SKIPS_EMPTY = sys.version_info >= (3, 14)
 cdef str WRITE_TAKES = (
@@ -105,32 +103,12 @@ cdef class StreamTransport(Endpoint):
     def _closing(self):
         return self.closing
 
-    def __reduce__(self):
-        raise TypeError(f"cannot pickle {type(self).__name__!r} object")
-
-    def __init__(self):
-        raise TypeError(f"cannot create {type(self).__name__!r} instances")
-
-    def __del__(self):
-        if self.fd < 0 or self.loop is None:
-            return
-        try:
-            warnings.warn(f"unclosed transport {self!r}", ResourceWarning, source=self)
-        finally:
-            self.close_fd()
-
-    def __repr__(self):
-        info = [type(self).__name__]
-        if self.fd < 0:
-            info.append("closed")
-        elif self.closing:
-            info.append("closing")
-        info.append(f"fd={self.fd}")
-        if self.receive is not None:
-            info.append("read=receiving" if in_flight(self.receive) else "read=idle")
-            state = "sending" if in_flight(self.send) else "idle"
-            info.append(f"write=<{state}, bufsize={self.send.queued_bytes}>")
-        return f"<{' '.join(info)}>"
+    cdef list activity(self):
+        if self.receive is None:
+            return []
+        reading = "receiving" if in_flight(self.receive) else "idle"
+        writing = "sending" if in_flight(self.send) else "idle"
+        return [f"read={reading}", f"write=<{writing}, bufsize={self.send.queued_bytes}>"]
 
     # --- life
 
@@ -146,12 +124,7 @@ cdef class StreamTransport(Endpoint):
         loop.claim_fd(self.fd, self)
         if self.server is not None:
             self.server._attach(self)
-        loop.call_soon(self.protocol.connection_made, self, context=self.context)
-        loop.call_soon(self._start_reading)
-        if waiter is not None:
-            # After connection_made, and before the first data_received.
-            loop.call_soon(set_result_unless_cancelled, waiter, None)
-        return 0
+        return self.introduce(self._start_reading, waiter)
 
     def _start_reading(self):
         if not self.closing and not self.paused:
@@ -175,14 +148,6 @@ cdef class StreamTransport(Endpoint):
                 self.extra.setdefault(key, None)
         return 0
 
-    cdef int fatal_error(self, object exc, str message) except -1:
-        if isinstance(exc, OSError):
-            if self.loop._debug:
-                logger.debug("%r: %s", self, message, exc_info=exc)
-        else:
-            self.report(exc, message)
-        return self.force_close(exc)
-
     cdef int force_close(self, object exc) except -1:
         self.send.let_go()
         if self.connection_lost_count:
@@ -193,9 +158,6 @@ cdef class StreamTransport(Endpoint):
         self.connection_lost_count += 1
         self.loop.call_soon(self._call_connection_lost, exc, context=self.context)
         return self.end_sendfile(exc)
-
-    def _call_connection_lost(self, exc):
-        self.call_connection_lost(exc)
 
     cdef int call_connection_lost(self, object exc) except -1:
         try:
@@ -216,6 +178,9 @@ cdef class StreamTransport(Endpoint):
         self.receive.transport = None
         self.send.transport = None
         return 0
+
+    cdef bint is_closed(self) noexcept:
+        return self.fd < 0
 
     cdef int close_fd(self) except -1:
         cdef int fd = self.fd
@@ -342,10 +307,6 @@ cdef class StreamTransport(Endpoint):
         self.sock.setblocking(False)
         return self.sock
 
-    def is_closing(self):
-        """Returns True if the transport is closing or closed."""
-        return self.closing
-
     def close(self):
         """Closes the connection after what is queued was sent; no more data is received."""
         self.send.let_go()
@@ -372,34 +333,13 @@ cdef class StreamTransport(Endpoint):
         self.receiver = protocol if isinstance(protocol, Receiver) else None
         self.buffered = self.receiver is None and isinstance(protocol, BufferedProtocol)
 
-    def get_protocol(self):
-        """Returns the protocol; None after connection_lost."""
-        return self.protocol
+    cdef int stop_receiving(self) except -1:
+        return self.loop.cancel(self.receive)
 
-    def is_reading(self):
-        """Returns True if data is received and delivered."""
-        return not self.closing and not self.paused
-
-    def pause_reading(self):
-        """No data is delivered until `resume_reading`. Doing so twice is no error."""
-        if self.closing or self.paused:
-            return
-        self.paused = True
-        self.loop.cancel(self.receive)
-        if self.loop._debug:
-            logger.debug("%r pauses reading", self)
-
-    def resume_reading(self):
-        """Delivers again. Doing so twice is no error."""
-        if self.closing or not self.paused:
-            return
-        self.paused = False
+    cdef int go_on_receiving(self) except -1:
         if self.receive.pending or self.receive.readiness:
-            self.receive.nudge()
-        else:
-            self.receive.arm()
-        if self.loop._debug:
-            logger.debug("%r resumes reading", self)
+            return self.receive.nudge()
+        return self.receive.arm()
 
     # --- asyncio.WriteTransport
 

@@ -3,8 +3,7 @@
 from libc.stdint cimport int64_t, uint32_t
 
 from ringloop._flight cimport Operation, rl_sqe
-from ringloop._flow cimport FlowControl
-from ringloop._sock cimport Sockets
+from ringloop._transport cimport Transport
 
 
 cdef extern from "<sys/uio.h>" nogil:
@@ -21,14 +20,10 @@ cdef enum:
     SEND_PARTS_MAX = 64
 
 
-cdef class Endpoint(FlowControl):
-    cdef int fd                        # the transport's, or its socket object's; -1 once closed
-    cdef object context                # that all of the protocol's callbacks run in, as since 3.15
+cdef class Endpoint(Transport):
     cdef Receive receive
     cdef Send send
     cdef bint buffered                 # the protocol is a BufferedProtocol
-    cdef bint closing                  # no data is delivered any more
-    cdef bint paused
     cdef bint eof_written
     cdef int connection_lost_count     # as asyncio's _conn_lost: connection_lost is due, and writes since
 
@@ -38,7 +33,6 @@ cdef class Endpoint(FlowControl):
     cdef int buffer_updated(self, Py_ssize_t count) except -1
     cdef int queue_drained(self) except -1
     cdef int all_sent(self) except -1
-    cdef int fatal_error(self, object exc, str message) except -1
     cdef int finish_if_idle(self) except -1
 
 

@@ -31,6 +31,7 @@ from ringloop._flight cimport (
 )
 from ringloop._callbacks cimport PyContext_Enter, PyContext_Exit
 from ringloop._sock cimport Sockets, try_recv, try_recv_into
+from ringloop._transport cimport drop_front
 
 
 cdef extern from "<errno.h>" nogil:
@@ -69,7 +70,7 @@ cdef bint can_receive_small(Sockets loop) noexcept:
     return loop.driver.capabilities & RL_CAN_RECV_MULTISHOT != 0
 
 
-cdef class Endpoint(FlowControl):
+cdef class Endpoint(Transport):
     """What receiving and sending need of a transport, which handles the protocol's errors."""
 
     cdef int data_received(self, object data) except -1:
@@ -94,10 +95,6 @@ cdef class Endpoint(FlowControl):
 
     cdef int all_sent(self) except -1:
         """The queue became empty."""
-        raise NotImplementedError
-
-    cdef int fatal_error(self, object exc, str message) except -1:
-        """Ends the connection with an error."""
         raise NotImplementedError
 
     cdef int finish_if_idle(self) except -1:
@@ -445,17 +442,8 @@ cdef class Send(Operation):
         return transport.all_sent()
 
     cdef int drop_sent(self, Py_ssize_t count) except -1:
-        cdef Py_ssize_t left
         self.queued_bytes -= count
-        count += self.head_offset
-        self.head_offset = 0
-        while count:
-            left = PyBytes_GET_SIZE(self.queue[0])
-            if left > count:
-                self.head_offset = count
-                break
-            count -= left
-            self.queue.popleft()
+        self.head_offset = drop_front(self.queue, self.head_offset + count)
         return 0
 
     cdef int clear(self) except -1:

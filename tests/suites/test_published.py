@@ -15,9 +15,7 @@ from support.loops import DRIVERS, loop_names
 
 LEFT_OUT = {"test_access": "root may read and write what nobody may"} if os.geteuid() == 0 else {}
 
-AIOFILES = Suite(
-    "aiofiles", "25.1.0", ("--asyncio-mode=auto", "tests"), LEFT_OUT, 200 * len(loop_names())
-)
+AIOFILES = Suite("aiofiles", "25.1.0", ("--asyncio-mode=auto", "tests"), LEFT_OUT, 200 * len(loop_names()))
 ANYIO = Suite(
     "anyio",
     "4.16.0",
