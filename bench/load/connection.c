@@ -111,7 +111,8 @@ static void close_socket(struct connection *connection)
     if (connection->session != NULL)
         secure_end(connection->session);
     connection->session = NULL;
-    close(connection->fd);
+    if (connection->fd >= 0)
+        close(connection->fd);
     connection->fd = -1;
 }
 
@@ -135,29 +136,27 @@ bool client_prime(const struct client *client)
     return done > 0;
 }
 
+/* Over TLS if it is to be, and in epoll: edge-triggered for both directions, with no further call per request. */
+static bool connection_begin(struct client *client, struct connection *connection)
+{
+    struct epoll_event event = {.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET,
+                                .data.ptr = connection};
+    if (client->secure) {
+        fcntl(connection->fd, F_SETFL, O_NONBLOCK); /* libssl has no MSG_DONTWAIT */
+        connection->session = secure_begin(connection->fd);
+        if (connection->session == NULL)
+            return false;
+    }
+    return epoll_ctl(client->epoll_fd, EPOLL_CTL_ADD, connection->fd, &event) == 0;
+}
+
 static bool connection_open(struct client *client, struct connection *connection, bool wait)
 {
     connection->in_flight = connection->oldest = 0;
     connection->unsent = connection->send_position = connection->receive_position = 0;
     http_reset(&connection->response);
     connection->fd = open_socket(client, wait);
-    if (connection->fd < 0) {
-        client->errors[ERROR_CONNECT]++;
-        return false;
-    }
-    if (client->secure) {
-        fcntl(connection->fd, F_SETFL, O_NONBLOCK); /* libssl has no MSG_DONTWAIT */
-        connection->session = secure_begin(connection->fd);
-        if (connection->session == NULL) {
-            client->errors[ERROR_CONNECT]++;
-            close_socket(connection);
-            return false;
-        }
-    }
-    /* Edge-triggered for both directions, once: no further epoll_ctl per request. */
-    struct epoll_event event = {.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET,
-                                .data.ptr = connection};
-    if (epoll_ctl(client->epoll_fd, EPOLL_CTL_ADD, connection->fd, &event) < 0) {
+    if (connection->fd < 0 || !connection_begin(client, connection)) {
         client->errors[ERROR_CONNECT]++;
         close_socket(connection);
         return false;
