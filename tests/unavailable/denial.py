@@ -80,4 +80,4 @@ def run_denied(denied: Mapping[str, str], *arguments: str) -> subprocess.Complet
 if __name__ == "__main__":
     end_of_rules = sys.argv.index("--")
     install_filter(dict(rule.split("=") for rule in sys.argv[1:end_of_rules]))
-    os.execv(sys.argv[end_of_rules + 1], sys.argv[end_of_rules + 1 :])
+    os.execvp(sys.argv[end_of_rules + 1], sys.argv[end_of_rules + 1 :])
