@@ -136,7 +136,7 @@ bool client_prime(const struct client *client)
     return done > 0;
 }
 
-/* Over TLS if it is to be, and in epoll: edge-triggered for both directions, with no further call per request. */
+/* Over TLS if it is to be, and in epoll, edge-triggered for both directions: no further call per request. */
 static bool connection_begin(struct client *client, struct connection *connection)
 {
     struct epoll_event event = {.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET,
