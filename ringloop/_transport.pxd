@@ -5,7 +5,7 @@ from ringloop._sock cimport Sockets
 
 cdef class Transport:
     cdef Sockets loop
-    cdef int fd                        # the file's
+    cdef int fd                        # the file's; a socket's is -1 once closed
     cdef object protocol               # None after connection_lost
     cdef object context                # that all of the protocol's callbacks run in, as since 3.15
     cdef dict extra                    # what get_extra_info tells; None: nothing yet

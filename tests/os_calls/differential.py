@@ -22,7 +22,7 @@ class Tree:
     def __init__(self, root: Path, make: Callable[[Path], None]) -> None:
         self.root = root
         self._make = make
-        self._made: list[Any] = []
+        self._made: Any = None
         self._is_as_made = False
 
     def stand(self) -> None:
@@ -30,14 +30,20 @@ class Tree:
         if not self._is_as_made:
             self.remove()
             self._make(self.root)
-            self._made = contents(self.root)
+            self._made = self._own_status(), contents(self.root)
         self._is_as_made = False
 
     def look(self) -> list[Any]:
         """What is there now."""
         found = contents(self.root)
-        self._is_as_made = found == self._made
+        self._is_as_made = (self._own_status(), found) == self._made
         return found
+
+    def _own_status(self) -> tuple[Any, ...]:
+        """What a call on "." may have changed, which `contents` does not tell."""
+        status = self.root.lstat()
+        times = since(status.st_mtime_ns)
+        return status.st_mode, status.st_uid, status.st_gid, times, attribute_names(self.root)
 
     def remove(self) -> None:
         """Removes all."""
@@ -178,13 +184,17 @@ def contents(root: Path) -> list[tuple[Any, ...]]:
             data = path.read_bytes()
         elif stat.S_ISLNK(status.st_mode):
             data = os.readlink(path)
-        names: list[str] = []
-        with contextlib.suppress(OSError):
-            names = sorted(os.listxattr(path, follow_symlinks=False))
         name = str(path.relative_to(root))
         numbers = status.st_mode, status.st_uid, status.st_gid, status.st_nlink, status.st_rdev
-        found.append((name, numbers, since(status.st_mtime_ns), data, names))
+        found.append((name, numbers, since(status.st_mtime_ns), data, attribute_names(path)))
     return found
+
+
+def attribute_names(path: Path) -> list[str]:
+    """Of the extended attributes; none where the file system has none."""
+    with contextlib.suppress(OSError):
+        return sorted(os.listxattr(path, follow_symlinks=False))
+    return []
 
 
 def since(time_ns: int) -> int | str:

@@ -1,4 +1,4 @@
-"""A plugin of pytest for other projects' own tests: they run on one loop, and against what is to be tested.
+"""A plugin of pytest for other projects' own tests: on which loops they run, and against what.
 
 SUITE_LOOPS      where async tests run: names of support/loops.py, separated by commas
 SUITE_POLICY     if not empty, ringloop's policy makes all other loops

@@ -34,12 +34,17 @@ def assert_no_new_fds(before: dict[int, str]) -> None:
     if open_fds() == before:
         return
     gc.collect()
+    new = _new_fds(before)
     for _ in range(RELEASES_MAX):
-        new = {fd: target for fd, target in open_fds().items() if before.get(fd) != target}
         if not any(target.startswith("pipe:") for target in new.values()):
             break
         release_rings()
+        new = _new_fds(before)
     assert not new, f"file descriptors left open: {new}"
+
+
+def _new_fds(before: dict[int, str]) -> dict[int, str]:
+    return {fd: target for fd, target in open_fds().items() if before.get(fd) != target}
 
 
 def release_rings() -> None:
