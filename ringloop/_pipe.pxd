@@ -20,6 +20,8 @@ cdef class PipeTransport(Transport):   # the number of its fd is still told afte
     cdef object pipe                   # the caller's file object, ours to close; None once closed
     cdef unsigned int mode             # as fstat tells: what kind of file it is
     cdef bint ended                    # connection_lost is due, or was called
+    cdef int full_times                # how often the pipe was found full, up to where it is widened
+    cdef bint is_wide                  # counted among those that were widened
     cdef dict __dict__
     cdef object __weakref__
 
@@ -29,6 +31,7 @@ cdef class PipeTransport(Transport):   # the number of its fd is still told afte
     cdef int cancel_polls(self) except -1
     cdef int end(self, object exc) except -1
     cdef int finish_if_idle(self) except -1
+    cdef void note_full(self) noexcept
 
 
 cdef class ReadPipeTransport(PipeTransport):
@@ -38,6 +41,7 @@ cdef class ReadPipeTransport(PipeTransport):
 
     cdef object read_once(self)
     cdef object read_directly(self, Py_ssize_t size)
+    cdef void note_size(self, Py_ssize_t count) noexcept
 
 
 cdef class WritePipeTransport(PipeTransport):

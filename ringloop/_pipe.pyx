@@ -6,6 +6,9 @@ out of it would be lost to them. Readiness is a one-shot poll, armed again as lo
 A transport closes its file after the last completion of its polls: an armed poll holds the file, and the
 other end would not hear of the close.
 
+A pipe that is found full again and again is widened: at 64 KiB, two processes that pass much through it
+spend most of their time falling asleep and waking each other.
+
 Callbacks, their order, errors and texts are those of asyncio's pipe transports.
 """
 
@@ -32,6 +35,10 @@ from ringloop._sock cimport Sockets, check_pollable
 from ringloop._transfer cimport in_flight
 from ringloop._transport cimport Transport, drop_front
 
+
+cdef extern from "<fcntl.h>" nogil:
+    enum: F_GETPIPE_SZ, F_SETPIPE_SZ
+    int fcntl(int fd, int command, ...)
 
 cdef extern from "<poll.h>" nogil:
     enum: POLLIN, POLLOUT
@@ -61,8 +68,12 @@ cdef enum:
     MESSAGE_BYTES_MAX = 256 * 1024     # of a socket of messages; asyncio's: the rest of a longer one is lost
     SMALL_BYTES_MAX = 16 * 1024        # up to this, copying costs less than a large object that is cut
     WRITE_PARTS_MAX = 64
+    WIDE_PIPE_BYTES = 256 * 1024
+    FULL_TIMES = 16                    # so often a pipe was found full before it is widened
+    WIDE_PIPES_MAX = 32                # at a time: behind 64 MiB a user's new pipes are made small (4.5)
 
 cdef char scratch[PIPE_BYTES]
+cdef int wide_pipes = 0                # of all loops; changed with the GIL held
 
 cdef object READ_TRANSPORT_CLASS = asyncio.ReadTransport
 cdef object WRITE_TRANSPORT_CLASS = transports._FlowControlMixin
@@ -182,10 +193,29 @@ cdef class PipeTransport(Transport):
         return self.pipe is None
 
     cdef int close_fd(self) except -1:
+        global wide_pipes
         pipe = self.pipe
         self.pipe = None
+        if self.is_wide:
+            self.is_wide = False
+            wide_pipes -= 1
         pipe.close()
         return 0
+
+    cdef void note_full(self) noexcept:
+        """The pipe was full. After so many times it is widened, unless somebody chose its size."""
+        global wide_pipes
+        if self.full_times >= FULL_TIMES or not S_ISFIFO(self.mode):
+            return
+        self.full_times += 1
+        if self.full_times < FULL_TIMES or wide_pipes >= WIDE_PIPES_MAX:
+            return
+        if fcntl(self.fd, F_GETPIPE_SZ) != PIPE_BYTES:
+            return
+        # EPERM: the user's pipes hold too much already. Then it stays as it is.
+        if fcntl(self.fd, F_SETPIPE_SZ, WIDE_PIPE_BYTES) >= 0:
+            self.is_wide = True
+            wide_pipes += 1
 
 
 @cython.final
@@ -245,7 +275,7 @@ cdef class ReadPipeTransport(PipeTransport):
         count = read(self.fd, scratch, PIPE_BYTES)
         if count < 0:
             return would_block()
-        self.large = count > SMALL_BYTES_MAX
+        self.note_size(count)
         return PyBytes_FromStringAndSize(scratch, count)
 
     cdef object read_directly(self, Py_ssize_t size):
@@ -259,12 +289,17 @@ cdef class ReadPipeTransport(PipeTransport):
         if count < 0:
             Py_DECREF(<object> chunk)
             return would_block()
-        self.large = count > SMALL_BYTES_MAX
+        self.note_size(count)
         if count < size:
             _PyBytes_Resize(&chunk, count)
         data = <object> chunk
         Py_DECREF(data)
         return data
+
+    cdef void note_size(self, Py_ssize_t count) noexcept:
+        self.large = count > SMALL_BYTES_MAX
+        if count >= PIPE_BYTES:
+            self.note_full()
 
     cdef int force_close(self, object exc) except -1:
         return self.end(exc)
@@ -360,6 +395,7 @@ cdef class WritePipeTransport(PipeTransport):
                 count = 0
             if S_ISCHR(self.mode):
                 check_pollable(self.fd)
+            self.note_full()
         self.push(data, count)
         self.writable.arm()
         self.pause_protocol_if_full()
@@ -381,6 +417,7 @@ cdef class WritePipeTransport(PipeTransport):
         self.queued_bytes -= count
         self.head_offset = drop_front(self.queue, self.head_offset + count)
         if self.queue:
+            self.note_full()
             return
         # Not before the queue is empty, whatever the low mark is: as asyncio's pipes.
         self.resume_protocol()
