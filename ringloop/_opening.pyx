@@ -20,8 +20,8 @@ from ringloop._buffered cimport BufferedFile, buffered_file
 from ringloop._files cimport FILE_EXIT, Attempt, File, take_short_ways, unsupported
 from ringloop._flight cimport RL_OP_OPENAT, RL_OP_STATX, RL_SQE_ASYNC
 from ringloop._ops cimport (
-    RL_WOULD_BLOCK, Call, rl_resident_file, rl_resident_forget, rl_resident_identify,
-    rl_resident_open, rl_resident_open_unseen, rl_statx, resident_of,
+    RL_WOULD_BLOCK, Call, rl_resident_file, rl_resident_identify, rl_resident_open_unseen, rl_statx,
+    resident_of,
 )
 from ringloop._os cimport audit
 from ringloop._raw cimport RawFile
@@ -85,22 +85,13 @@ cdef bint WARNS_OF_ENCODING = sys.flags.warn_default_encoding
 
 @cython.final
 cdef class RawOpen(Call):
-    """Opens a path: an fd, and what is then known of the file."""
-
-    cdef rl_resident_file known
-    cdef rl_statx status
-
-    cdef int64_t at_once(self) except? -1:
-        return rl_resident_open(
-            self.resident(), AT_FDCWD, PyBytes_AS_STRING(self.kept), <int> self.request.entry.sqe.op_flags,
-            &self.known, &self.status)
+    """Opens a path that is not opened at once: an fd."""
 
     cdef object value(self):
         return self.outcome
 
     cdef void give_back(self) noexcept:
         self.collected = True
-        rl_resident_forget(&self.known)
         if self.outcome >= 0:
             close_fd(<int> self.outcome)
 
@@ -270,7 +261,6 @@ cdef class Opening(Attempt):
 
 async def open_slowly(Opening asked):
     """Opens by system calls that may wait."""
-    cdef RawOpen opening_call
     cdef RawStatus status
     cdef RawFile raw
     if type(asked.path) is int:
@@ -279,9 +269,7 @@ async def open_slowly(Opening asked):
     elif asked.opener is not None:
         raw = asked.raw_file(await fd_by_opener(asked.opener, asked.path, asked.known_mode.flags))
     else:
-        opening_call = asked.open_call()
-        raw = asked.raw_file(await opening_call)
-        raw.known = opening_call.known
+        raw = asked.raw_file(await asked.open_call())
     # Until it is whole it closes itself without a word; but an fd of the caller's that is none is not closed.
     raw.warned = True
     status = RawStatus.__new__(RawStatus)
@@ -293,7 +281,6 @@ async def open_slowly(Opening asked):
     status.request.entry.sqe.op_flags = AT_EMPTY_PATH
     try:
         await status
-        rl_resident_forget(&raw.known)
         raw.known = status.known
         raw.identified = raw.known.kind != 0
         asked.take_status(raw, &status.status)
