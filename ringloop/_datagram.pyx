@@ -419,7 +419,6 @@ cdef class DatagramTransport(Transport):
     # --- life
 
     cdef int begin(self, object waiter) except -1:
-        self.begin_flow()
         self.queue = deque()
         self.receive = ReceiveReadiness(self)
         self.send = SendWhenRoom(self)

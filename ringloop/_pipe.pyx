@@ -536,6 +536,5 @@ class Pipes:
         transport.hangup = PipePoll(transport, POLLIN, transport._hung_up)
         transport.writable = PipePoll(transport, POLLOUT, transport._write_ready)
         transport.queue = deque()
-        transport.begin_flow()
         transport.introduce(None if S_ISCHR(transport.mode) else transport._watch_hangup, waiter)
         return transport

@@ -115,7 +115,6 @@ cdef class StreamTransport(Endpoint):
     cdef int begin(self, object waiter) except -1:
         cdef Sockets loop = self.loop
         cdef int one = 1
-        self.begin_flow()
         self.receive = Receive(self)
         self.send = Send(self)
         if (self.family == AF_INET or self.family == AF_INET6) and self.kind == SOCK_STREAM:

@@ -28,7 +28,6 @@ cdef class Transport:
     cdef int report(self, object exc, str message) except -1
 
     cdef Py_ssize_t count_queued(self) except -1
-    cdef int begin_flow(self) except -1
     cdef int set_marks(self, object high, object low) except -1
     cdef int pause_protocol_if_full(self) except -1
     cdef int resume_protocol_if_drained(self) except -1

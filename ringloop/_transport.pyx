@@ -19,6 +19,10 @@ cdef object set_result_unless_cancelled = futures._set_result_unless_cancelled
 cdef class Transport:
     """One file and its protocol. See asyncio.BaseTransport."""
 
+    def __cinit__(self, *args):
+        self.high_water_bytes = HIGH_WATER_BYTES
+        self.low_water_bytes = HIGH_WATER_BYTES // 4
+
     def __reduce__(self):
         raise TypeError(f"cannot pickle {type(self).__name__!r} object")
 
@@ -145,11 +149,6 @@ cdef class Transport:
     cdef Py_ssize_t count_queued(self) except -1:
         """How many bytes wait to be sent."""
         raise NotImplementedError
-
-    cdef int begin_flow(self) except -1:
-        self.high_water_bytes = HIGH_WATER_BYTES
-        self.low_water_bytes = HIGH_WATER_BYTES // 4
-        return 0
 
     cdef int set_marks(self, object high, object low) except -1:
         if high is None:
