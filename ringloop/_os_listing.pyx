@@ -1,27 +1,32 @@
 """Directories: `listdir`, what `scandir` and `walk` are made of, and the entries they give.
 
 A directory is read by a worker, in one go if it is not huge: nothing tells whether it is cached.
+
+Memory: what a worker reads into is the Directory's, and the worker's alone while it reads. A Directory that
+is closed meanwhile gives its memory and its file descriptor back when the worker is done.
 """
 
 import os
 import sys
 
 from cpython.bytes cimport PyBytes_AS_STRING
-from libc.stdint cimport int64_t, uint8_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memset
 
-from ringloop._flight cimport rl_work
-from ringloop._ops cimport Call
+from ringloop._core cimport LoopCore
+from ringloop._flight cimport Flight, rl_work
+from ringloop._ops cimport CALL_OVER, CALL_YIELDED, Call
 from ringloop._os cimport (
     AT_FDCWD, AT_SYMLINK_NOFOLLOW, StatCall, encoded_path, fd_of_path, is_fd, like, plain_path,
 )
+from ringloop._running cimport running_loop
 
 
 cdef extern from "<dirent.h>" nogil:
     enum: DT_UNKNOWN, DT_LNK
 
 cdef extern from "<errno.h>" nogil:
-    enum: EBADF, ENOENT
+    enum: EBADF, ECANCELED, EINTR, ENOENT
 
 cdef extern from "<stdint.h>" nogil:
     size_t SIZE_MAX
@@ -51,12 +56,16 @@ cdef enum:
 
 
 cdef class Directory:
-    """A directory that is being read. Its calls must not overlap."""
+    """A directory that is being read, from which entries are taken. Its calls must not overlap."""
 
-    cdef rl_listing listing        # ours
+    cdef rl_listing listing        # ours; a worker's while is_reading
+    cdef size_t position           # in what was read: the next entry
     cdef bytes encoded             # its path, which `listing` points into
     cdef readonly object path      # as errors tell it and entries begin with it; None: a file descriptor
     cdef int fd                    # where the entries are looked up
+    cdef bint is_reading
+    cdef bint was_read             # at least once
+    cdef bint is_given_up          # closed
 
     def __cinit__(self, str function, path):
         memset(&self.listing, 0, sizeof(self.listing))
@@ -71,28 +80,75 @@ cdef class Directory:
         self.listing.path = PyBytes_AS_STRING(self.encoded)
 
     def __dealloc__(self):
+        # No call is left: each holds its directory.
         rl_listing_end(&self.listing)
 
     @property
     def is_open(self):
-        """Whether there is more to read."""
-        return self.listing.is_open
+        """Whether there is more to read, and nobody is reading it."""
+        return not self.is_reading and self.listing.is_open
+
+    @property
+    def has_begun(self):
+        """Whether entries were read, or will never be."""
+        return self.was_read or self.is_given_up
+
+    @property
+    def is_over(self):
+        """Whether there is nothing more to read."""
+        return self.is_given_up or (not self.is_reading and self.listing.is_over)
 
     def close(self):
-        """Gives up what was not read."""
-        rl_listing_end(&self.listing)
-        self.listing.is_over = True
+        """Gives up what is left."""
+        self.is_given_up = True
+        if not self.is_reading:
+            rl_listing_end(&self.listing)
 
-    def entries(self):
-        """A call for the next entries, a list of DirEntry; an empty one at the end."""
-        cdef ListCall call = list_call("scandir", self, SCAN_BYTES)
-        call.makes_entries = True
+    def read(self):
+        """A call that reads the next entries. After an error there are none, unless it was the first call."""
+        cdef ScanCall call = ScanCall.__new__(ScanCall)
+        prepare_listing(call, "scandir", self, SCAN_BYTES)
+        # A task that is cancelled hears of it when the worker is done, and the file descriptor can be closed.
+        call.lent = True
         return call
+
+    def next_entry(self):
+        """The next of the entries that were read, a DirEntry; None: there is no more of them."""
+        cdef rl_listing_entry entry
+        if self.is_reading or not rl_listing_next(&self.listing, &self.position, &entry):
+            return None
+        return entry_of(self, like(self.path, entry.name, entry.name_bytes), &entry)
+
+    def turn(self):
+        """A call that lets others run where much was done in this pass."""
+        cdef TurnCall call = TurnCall.__new__(TurnCall)
+        call.name = "scandir"
+        return call
+
+    cdef int check_unread(self) except -1:
+        if self.is_reading:
+            raise RuntimeError("the directory is being read already")
+        return 0
+
+    cdef int begin_reading(self) except -1:
+        self.check_unread()
+        if self.position >= self.listing.bytes:
+            self.position = self.listing.bytes = 0
+        self.is_reading = True
+        return 0
+
+    cdef void end_reading(self, int64_t outcome) noexcept:
+        self.is_reading = False
+        if self.is_given_up:
+            rl_listing_end(&self.listing)
+        elif outcome >= 0:
+            self.was_read = True
+        elif self.was_read and outcome != -EINTR and outcome != -ECANCELED:
+            self.listing.is_over = True
 
 
 cdef class ListCall(Call):
     cdef Directory directory
-    cdef bint makes_entries
 
     cdef int choose_executor(self) noexcept:
         self.request.work.execute = rl_listing_execute
@@ -109,26 +165,80 @@ cdef class ListCall(Call):
         cdef rl_listing_entry entry
         found = []
         while rl_listing_next(&self.directory.listing, &position, &entry):
-            name = like(self.directory.path, entry.name, entry.name_bytes)
-            found.append(entry_of(self.directory, name, &entry) if self.makes_entries else name)
-        self.directory.listing.bytes = 0
+            found.append(like(self.directory.path, entry.name, entry.name_bytes))
         return found
 
 
-cdef ListCall list_call(str name, Directory directory, size_t bytes_max):
-    cdef ListCall call = ListCall.__new__(ListCall)
+cdef class ScanCall(ListCall):
+    """Reads more into a Directory that others hold, too."""
+
+    cdef object begin(self):
+        if self.directory.is_reading:
+            self.stage = CALL_OVER
+        self.directory.check_unread()
+        return ListCall.begin(self)
+
+    cdef int start(self, Flight loop) except -1:
+        self.directory.begin_reading()
+        try:
+            return ListCall.start(self, loop)
+        except BaseException:
+            self.directory.end_reading(-EINTR)
+            raise
+
+    cdef int complete(self, int64_t result, uint32_t flags, object payload) except -1:
+        try:
+            ListCall.complete(self, result, flags, payload)
+        finally:
+            if self.completed:
+                self.directory.end_reading(result)
+        return 0
+
+    cdef void discard(self, int64_t result, uint32_t flags) noexcept:
+        self.directory.end_reading(result)
+        ListCall.discard(self, result, flags)
+
+    def _execute(self):
+        self.directory.begin_reading()
+        try:
+            ListCall._execute(self)
+        finally:
+            self.directory.end_reading(self.outcome)
+
+    cdef object value(self):
+        return None
+
+
+cdef class TurnCall(Call):
+    """Nothing but the turn that every call takes before it does something at once."""
+
+    cdef object begin(self):
+        loop = running_loop()
+        if isinstance(loop, LoopCore):
+            self.loop = loop
+            turn = self.loop.await_turn(self.stage == CALL_YIELDED)
+            if turn is not None:
+                self.stage = CALL_YIELDED
+                return turn
+        self.outcome = 0
+        return self.finish()
+
+
+cdef int prepare_listing(ListCall call, str name, Directory directory, size_t bytes_max) except -1:
     directory.listing.bytes_max = bytes_max
     call.directory = directory
     call.path = directory.path
     call.for_number(name, 0)
     call.request.call.arguments[0] = <uint64_t> &directory.listing
-    return call
+    return 0
 
 
 def listdir(path=None):
     """As os.listdir(): a list of names. `path` may be a file descriptor."""
+    cdef ListCall call = ListCall.__new__(ListCall)
     sys.audit("os.listdir", path)
-    return list_call("listdir", Directory("listdir", path), SIZE_MAX)
+    prepare_listing(call, "listdir", Directory("listdir", path), SIZE_MAX)
+    return call
 
 
 # --- entries

@@ -18,6 +18,7 @@ asynchronous iterator; posix_fallocate() does not write zeros where a file syste
 constants of `os` are here, too. `os.path` is made in the same way; what looks at no file is as it was.
 """
 
+import asyncio
 import contextlib
 import os as _os
 import stat as _stat
@@ -205,20 +206,27 @@ def _split(name: Any) -> tuple[Any, Any]:
     return (head, tail) if tail else path.split(head)
 
 
+_ENTRIES_A_TURN = 16
+
+
 class ScandirIterator:
     """What `scandir` returns: `async with` and `async for` it, or `await` it to have it begin."""
 
     def __init__(self, directory: Directory) -> None:
         self._directory = directory
-        self._entries: list[DirEntry] = []  # the next is the last
-        self._has_begun = False
+        self._given = 0
 
     def __await__(self) -> Generator[Any, Any, Self]:
         return self.__aenter__().__await__()
 
     async def __aenter__(self) -> Self:
-        if not self._has_begun:
-            await self._read()
+        if not self._directory.has_begun:
+            try:
+                await self._directory.read()
+            except (asyncio.CancelledError, GeneratorExit):
+                # Whoever entered has nothing that he could close.
+                self._directory.close()
+                raise
         return self
 
     async def __aexit__(self, *exception: object) -> None:
@@ -228,25 +236,23 @@ class ScandirIterator:
         return self
 
     async def __anext__(self) -> DirEntry:
-        while not self._entries:
-            if self._has_begun and not self._directory.is_open:
+        # What was read is in memory: a loop over it would not let others run for as long as it takes.
+        self._given += 1
+        if self._given % _ENTRIES_A_TURN == 0:
+            await self._directory.turn()
+        while (entry := self._directory.next_entry()) is None:
+            if self._directory.is_over:
                 raise StopAsyncIteration
-            await self._read()
-        return self._entries.pop()
+            await self._directory.read()
+        return entry
 
     async def close(self) -> None:
         """Gives up what is left. Done at the end, by itself."""
-        self._has_begun = True
-        self._entries.clear()
         self._directory.close()
 
     def __del__(self) -> None:
         if self._directory.is_open:
             warnings.warn(f"unclosed scandir iterator {self!r}", ResourceWarning, stacklevel=2, source=self)
-
-    async def _read(self) -> None:
-        self._entries = (await self._directory.entries())[::-1]
-        self._has_begun = True
 
 
 def scandir(path: Any = None) -> ScandirIterator:
