@@ -96,7 +96,8 @@ class Chain:
         self._waiter: asyncio.Future[None] | None = None
         self._is_cancelled = False
         self._started = False
-        self._fds: dict[int, Step] = {}
+        self._fds: dict[int, Step] = {}  # open, or being closed
+        self._closing: int | None = None  # the one that the request closes
         self._kept: set[Step] = set()
 
     def __getattr__(self, op: str) -> Callable[..., Step]:
@@ -158,6 +159,9 @@ class Chain:
             except asyncio.CancelledError as error:
                 cancellation = error
                 self._cancel()
+            except GeneratorExit:
+                self._abandon()
+                raise
         if cancellation is not None:
             raise cancellation
         return self._conclude()
@@ -195,6 +199,7 @@ class Chain:
                 step._was_run = True
                 self._launch(step, request)
             except Exception as error:
+                self._closing = None
                 self._fail(step, error)
 
     def _make(self, step: Step) -> Any:
@@ -202,8 +207,8 @@ class Chain:
             return value._value() if isinstance(value, Promise) else value
 
         args = tuple(resolved(value) for value in step._args)
-        if step._op == "close" and args:
-            self._fds.pop(args[0], None)
+        if step._op == "close" and args and args[0] in self._fds:
+            self._closing = args[0]
         return make_request(step._op, args, {k: resolved(v) for k, v in step._kwargs.items()})
 
     def _launch(self, step: Step | None, request: Any) -> None:
@@ -215,6 +220,9 @@ class Chain:
 
     def _finish(self, step: Step | None, request: Any) -> None:
         failure = request.failure()
+        if step is None or not _was_cancelled(failure):
+            self._closed()
+        self._closing = None
         if failure is not None and self._is_cancelled:
             failure = asyncio.CancelledError()
         if step is None:
@@ -237,7 +245,7 @@ class Chain:
         return (fd for fd, step in self._fds.items() if failed or step not in self._kept)
 
     def _close(self, fd: int) -> None:
-        del self._fds[fd]
+        self._closing = fd
         self._launch(None, make_request("close", (fd,), {}))
 
     def _completed(self, request: Any) -> None:
@@ -245,15 +253,37 @@ class Chain:
         self._finish(self._current, request)
         self._advance()
 
-    def _dropped(self, _request: Any) -> None:
+    def _closed(self) -> None:
+        """The fd that was being closed is not ours any more."""
+        if self._closing is not None:
+            self._fds.pop(self._closing, None)
+
+    def _dropped(self, request: Any) -> None:
         """The loop closed."""
+        self._request = None
+        if not _was_cancelled(request.failure()):
+            self._closed()
+        self._close_all()
+
+    def _close_all(self) -> None:
         for fd in self._fds:
             os.close(fd)
         self._fds.clear()
 
     def _cancel(self) -> None:
         self._is_cancelled = True
-        if self._current is not None:
+        if self._request is None:
+            # All steps are done, but nobody takes what they opened.
+            self._advance()
+        elif self._current is not None:
+            self._request.cancel()
+
+    def _abandon(self) -> None:
+        """The coroutine was closed: nobody waits for the chain any more."""
+        self._is_cancelled = True
+        if self._request is None:
+            self._close_all()
+        else:
             self._request.cancel()
 
     def _conclude(self) -> Any:
@@ -264,6 +294,10 @@ class Chain:
         if self._close_failure is not None:
             raise self._close_failure
         return self._steps[-1].result() if self._steps else None
+
+
+def _was_cancelled(failure: OSError | None) -> bool:
+    return failure is not None and failure.errno == errno.ECANCELED
 
 
 def chain() -> Chain:
