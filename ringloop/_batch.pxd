@@ -9,6 +9,7 @@ cdef class Batch:
     cdef object added              # deque of (op, args, kwargs, cookie) that begin after those
     cdef object held               # a request that waits for the loop's next pass
     cdef object ready              # deque of requests that are over, and of (index, cookie, exception)
+    cdef object failure            # of the source, for the next who asks for a result; or None
     cdef set in_flight
     cdef list waiters              # futures of those who wait for a result
     cdef Py_ssize_t limit
@@ -20,6 +21,7 @@ cdef class Batch:
     cdef object next_request(self)
     cdef object refused(self, Py_ssize_t index, object cookie, object exc)
     cdef int pump(self) except -1
+    cdef int go_on_pumping(self) except -1
     cdef int wake(self) except -1
     cdef tuple outcome(self, object item)
     cdef object result_of_error(self, Request request)

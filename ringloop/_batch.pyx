@@ -100,11 +100,13 @@ cdef class Batch:
                 self.ready.append(item)
                 continue
             request = item
-            if native and request.spec.at_once and not (<LoopCore> self.loop).take_inline_turn():
-                # Others run first.
-                self.held = request
-                self.loop.call_soon(self.go_on)
-                break
+            if native and request.spec.at_once:
+                if not (<LoopCore> self.loop).take_inline_turn():
+                    # Others run first.
+                    self.held = request
+                    self.loop.call_soon(self.go_on)
+                    break
+                request.has_turn = True
             try:
                 if request.launch(self.loop, self, True):
                     self.ready.append(request)
@@ -119,7 +121,17 @@ cdef class Batch:
     def go_on(self):
         """The loop's next pass: more may be done at once."""
         if self.held is not None:
-            self.pump()
+            self.go_on_pumping()
+            self.wake()
+
+    cdef int go_on_pumping(self) except -1:
+        """As pump(); what the source raises is for those who wait for its results, after them."""
+        if self.failure is None:
+            try:
+                self.pump()
+            except Exception as exc:
+                self.failure = exc
+        return 0
 
     # --- what came of it
 
@@ -165,10 +177,13 @@ cdef class Batch:
         elif self.loop is not loop:
             raise RuntimeError("the batch runs on another event loop")
         while not self.ready:
-            self.pump()
+            self.go_on_pumping()
             if self.ready:
                 break
             if not self.in_flight and self.held is None:
+                if self.failure is not None:
+                    failure, self.failure = self.failure, None
+                    raise failure
                 return None
             waiter = loop.create_future()
             self.waiters.append(waiter)

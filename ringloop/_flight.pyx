@@ -153,7 +153,11 @@ cdef class Flight(Callbacks):
                 self.line.append(operation)
                 return 0
             self.bounded_in_flight += 1
-        return self.submit_now(operation)
+        try:
+            return self.submit_now(operation)
+        except BaseException:
+            self.bounded_in_flight -= operation.bounded
+            raise
 
     cdef int submit_now(self, Operation operation) except -1:
         cdef rl_sqe *sqe
@@ -231,6 +235,9 @@ cdef class Flight(Callbacks):
             move(operation, OPERATION_CANCELLING)
             return 0
         sqe = self.take_sqe()
+        if operation.state != OPERATION_SUBMITTED:
+            # It completed while room was made for the entry, which does nothing as it is.
+            return 0
         sqe.opcode = RL_OP_ASYNC_CANCEL
         sqe.fd = -1
         sqe.address = <uint64_t> <void *> operation

@@ -102,6 +102,7 @@ cdef class Call(Operation):
     cdef bint cancel_asked
     cdef Py_buffer view            # the caller's memory, locked while the kernel may touch it
     cdef bint lent                 # view is held
+    cdef bint only_once            # a signal may interrupt it after it did what it does
     cdef bint executed             # by a thread, under another loop
     cdef bint completed            # the loop told of the last completion
     cdef bint collected            # the outcome was handed over, or given back
@@ -117,6 +118,7 @@ cdef class Call(Operation):
     cdef object begin(self)
     cdef object finish(self)
     cdef object wait(self)
+    cdef int make_future(self) except -1
     cdef object wait_in_a_thread(self, object loop)
     cdef int take_priority(self) except -1
     cdef int choose_executor(self) noexcept

@@ -24,14 +24,14 @@ from libc.string cimport memset
 
 from ringloop._core cimport LoopCore
 from ringloop._flight cimport (
-    OPERATION_QUEUED, OPERATION_SUBMITTED, RL_OP_READ, RL_OP_READV, RL_OP_WRITE, RL_OP_WRITEV, Flight,
-    Operation, rl_sqe, rl_work,
+    OPERATION_QUEUED, OPERATION_SUBMITTED, RL_OP_POLL_ADD, RL_OP_READ, RL_OP_READV, RL_OP_WRITE, RL_OP_WRITEV,
+    Flight, Operation, rl_sqe, rl_work,
 )
 from ringloop._running cimport running_loop
 
 
 cdef extern from "<errno.h>" nogil:
-    enum: EINTR
+    enum: ECANCELED, EINTR
 
 cdef extern from "Python.h":
     enum: PYGEN_RETURN, PYGEN_NEXT
@@ -252,13 +252,18 @@ cdef class Call(Operation):
         self.outcome = self.at_once()
         if self.outcome != RL_WOULD_BLOCK:
             return self.finish()
-        if self.lent:
-            self.future = LentFuture(loop=loop)
-            self.future._call = self
-        else:
-            self.future = Future(loop=loop)
+        self.make_future()
         self.start(self.loop)
         return self.wait()
+
+    cdef int make_future(self) except -1:
+        """What the task is to wait for in the next flight."""
+        if self.lent:
+            self.future = LentFuture(loop=self.loop)
+            self.future._call = self
+        else:
+            self.future = Future(loop=self.loop)
+        return 0
 
     cdef object finish(self):
         self.stage = CALL_OVER
@@ -283,6 +288,8 @@ cdef class Call(Operation):
         while outcome == -EINTR and self.stage != CALL_OVER:
             with nogil:
                 outcome = rl_execute_with_priority(&self.request.work)
+            if self.only_once:
+                break
         self.outcome = outcome
         self.executed = True
         if self.stage == CALL_OVER and not self.collected:
@@ -315,6 +322,9 @@ cdef class Call(Operation):
                 loop.driver, self.request.entry.sqe.opcode):
             self.choose_executor()
             self.work = &self.request.work
+        if self.work == NULL and self.request.entry.sqe.opcode != RL_OP_POLL_ADD:
+            # A driver's request must not outlive the run: no other thread could end it, or know what it did.
+            self.settles = True
         return loop.submit(self)
 
     cdef void prepare(self, rl_sqe *sqe) noexcept:
@@ -322,8 +332,9 @@ cdef class Call(Operation):
 
     cdef int complete(self, int64_t result, uint32_t flags, object payload) except -1:
         self.outcome = result
-        if result == -EINTR and self.future is not None and not self.cancel_asked and self.loop.alive():
-            # A signal that was for others (PEP 475).
+        if self.future is not None and not self.cancel_asked and self.loop.alive() and (
+                result == -EINTR and not self.only_once or result == -ECANCELED and self.settles):
+            # A signal that was for others (PEP 475), or the end of a run.
             return self.loop.submit(self)
         self.completed = True
         if self.future is None:

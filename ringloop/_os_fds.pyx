@@ -74,6 +74,7 @@ cdef extern from "Python.h":
     int _PyBytes_Resize(PyObject **text, Py_ssize_t length) except -1
 
 cdef enum:
+    VECTORS_MAX = 1024             # the kernel's UIO_MAXIOV
     IO_BYTES_MAX = 0x7FFFF000      # more is not moved by one system call
     OWN_POSITION = -1              # the offset that stands for it
 
@@ -189,7 +190,8 @@ cdef class TransferCall(Call):
         """Somebody else read what was there."""
         if self.loop is None:
             return self.watch(self.watching)
-        self.future = Future(loop=self.loop)
+        self.completed = False
+        self.make_future()
         self.loop.submit(self)
         return self.wait()
 
@@ -372,6 +374,8 @@ cdef class VectorCall(TransferCall):
 
     cdef int hold(self, object buffers, int access) except -1:
         cdef Py_ssize_t count = len(buffers)
+        if count > VECTORS_MAX:
+            raise OSError(EINVAL, os.strerror(EINVAL))
         self.views = <Py_buffer *> PyMem_Malloc(max(count, 1) * sizeof(Py_buffer))
         self.vectors = <iovec *> PyMem_Malloc(max(count, 1) * sizeof(iovec))
         if self.views == NULL or self.vectors == NULL:
@@ -448,6 +452,8 @@ def close(fd):
     """As os.close()."""
     cdef CloseCall call = CloseCall.__new__(CloseCall)
     call.for_entry("close", RL_OP_CLOSE, int_argument(fd))
+    # By then the number may be another file's.
+    call.only_once = True
     # A ring drops the file on the submitting thread, and that can take long.
     call.request.entry.sqe.flags = RL_SQE_ASYNC
     return call

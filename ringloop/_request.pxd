@@ -49,6 +49,7 @@ cdef class Request(Call):
     cdef list locks                # views of the caller's memory
     cdef list keeps                # what else the request points into
     cdef bint over                 # the outcome is final
+    cdef bint has_turn             # to be done at once
 
     cdef int for_spec(self, Spec spec) except -1
     cdef int fill(self, object given) except -1

@@ -215,7 +215,8 @@ cdef class Request(Call):
         return self.spec.result == RESULT_FD
 
     def __del__(self):
-        if self.over and not self.collected:
+        # By a thread whose loop was closed before it was told, too.
+        if (self.over or self.executed) and not self.collected:
             self.give_back()
 
     # --- filling in
@@ -331,6 +332,7 @@ cdef class Request(Call):
 
     cdef int fill_message_out(self, int position, object parts) except -1:
         buffers, control, name = parts
+        buffers = tuple(buffers)
         cdef bytes memory = self.room(sizeof(msghdr))
         cdef msghdr *message = <msghdr *> PyBytes_AS_STRING(memory)
         self.keeps += [memory, control, name]
@@ -431,15 +433,14 @@ cdef class Request(Call):
             self.launch_thread(loop, owner)
             return False
         self.loop = loop
-        if may_be_at_once and self.spec.at_once:
+        if self.spec.at_once and may_be_at_once and (self.has_turn or self.loop.take_inline_turn()):
             self.outcome = self.at_once()
             if self.outcome != RL_WOULD_BLOCK:
                 self.locks = None
                 self.over = True
                 return True
         self.owner = owner
-        # A driver's request must not outlive the run: no other thread could end it, or know what it did.
-        self.settles = True
+        self.settles = True            # also a poll, which is made again
         self.start(self.loop)
         return False
 
@@ -468,6 +469,7 @@ cdef class Request(Call):
         """The operation, on a thread."""
         with nogil:
             self.outcome = rl_execute_with_priority(&self.request.work)
+        self.executed = True
 
     def thread_done(self, future):
         """The thread is done, on the loop's."""

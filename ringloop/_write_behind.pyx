@@ -146,7 +146,8 @@ cdef class WriteBehind(FileSystemCall):
         owner, self.owner = self.owner, None
         turns.behind = False
         self.settle()
-        if self.outcome < 0 and self.outcome != -EINTR:
+        # A run's end cancels it, too.
+        if self.outcome < 0 and self.outcome != -EINTR and not (self.outcome == -ECANCELED and self.settles):
             self.failure = self.error()
         self.continues = True
         try:

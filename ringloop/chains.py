@@ -95,6 +95,7 @@ class Chain:
         self._close_failure: BaseException | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._is_cancelled = False
+        self._has_failed = False
         self._started = False
         self._fds: dict[int, Step] = {}  # open, or being closed
         self._closing: int | None = None  # the one that the request closes
@@ -198,7 +199,8 @@ class Chain:
                 request = self._make(step)
                 step._was_run = True
                 self._launch(step, request)
-            except Exception as error:
+            except (Exception, asyncio.CancelledError) as error:
+                # The latter of a future that a function was to take a value from.
                 self._closing = None
                 self._fail(step, error)
 
@@ -207,9 +209,11 @@ class Chain:
             return value._value() if isinstance(value, Promise) else value
 
         args = tuple(resolved(value) for value in step._args)
-        if step._op == "close" and args and args[0] in self._fds:
-            self._closing = args[0]
-        return make_request(step._op, args, {k: resolved(v) for k, v in step._kwargs.items()})
+        kwargs = {name: resolved(value) for name, value in step._kwargs.items()}
+        if step._op == "close":
+            fd = args[0] if args else kwargs.get("fd")
+            self._closing = fd if fd in self._fds else None
+        return make_request(step._op, args, kwargs)
 
     def _launch(self, step: Step | None, request: Any) -> None:
         self._current = step
@@ -238,10 +242,11 @@ class Chain:
     def _fail(self, step: Step, failure: BaseException) -> None:
         step._failure = failure
         step._over = True
+        self._has_failed = True
 
     def _left_open(self) -> Iterator[int]:
         """The fds that no step closed: all of them where the chain failed, else those that nobody took."""
-        failed = self._is_cancelled or any(step._failure is not None for step in self._steps)
+        failed = self._is_cancelled or self._has_failed
         return (fd for fd, step in self._fds.items() if failed or step not in self._kept)
 
     def _close(self, fd: int) -> None:

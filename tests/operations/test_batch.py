@@ -158,3 +158,18 @@ async def test_others_run_while_cached_data_is_read(world: World) -> None:
     await ringloop.batch([("read", fd, 1, 0)] * 2000)
     counting.cancel()
     assert turns >= 2000 // 256
+
+
+async def test_a_source_that_fails_is_told_after_what_came_before(world: World) -> None:
+    def source() -> Iterator[tuple[Any, ...]]:
+        for _ in range(5_000):
+            yield ("stat", world.path("file"))
+        raise ValueError("no more")
+
+    batch = ringloop.batch(source())
+    for _ in range(5_000):
+        await anext(batch)
+    with pytest.raises(ValueError, match="no more"):
+        await anext(batch)
+    with pytest.raises(StopAsyncIteration):
+        await anext(batch)

@@ -1,7 +1,9 @@
 """`ringloop.chain`: a result feeds the next step; failures, cancelling, and no fd left behind."""
 
 import asyncio
+import contextlib
 import errno
+import gc
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -13,6 +15,9 @@ import pytest
 import ringloop
 from operations.world import CONTENT, World, is_ringloop, mounts_learnt
 from support import leaks
+from support.marks import ringloop_only
+from support.turns import turn
+from support.waiting import wait_until
 
 
 @pytest.fixture
@@ -177,3 +182,86 @@ async def test_a_block_that_raises_runs_nothing(world: World) -> None:
     with pytest.raises(ZeroDivisionError):
         await fail()
     assert os.path.exists(world.path("file"))
+
+
+async def test_cancelled_when_all_is_done(world: World) -> None:
+    """The task is woken and cancelled in the same pass: nobody takes what was left open for him."""
+    for count in range(30):
+        c = ringloop.chain()
+        c.fd(c.open(world.path("file"), os.O_RDONLY))
+        last = c.stat(world.path("file"))
+        c.nop()
+        task = asyncio.ensure_future(c.run())
+        for _ in range(count % 5):
+            await asyncio.sleep(0)
+        while count % 2 and not last.done():
+            await asyncio.sleep(0)
+        if task.cancel():
+            with pytest.raises(asyncio.CancelledError):
+                await task
+        else:
+            os.close(c._steps[0].result())
+    assert world.path("file") not in leaks.open_fds().values()
+
+
+@pytest.mark.parametrize("ends", ["cancel", "close"])
+async def test_given_up_at_any_time(world: World, ends: str) -> None:
+    async def run() -> None:
+        async with ringloop.chain() as c:
+            fd = c.open(world.path("file"), os.O_RDONLY)
+            c.read(fd, 100, 0)
+            c.close(fd)
+
+    for count in range(40):
+        tasks = [asyncio.ensure_future(run()) for _ in range(5)]
+        for _ in range(count % 8):
+            await asyncio.sleep(0)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if ends == "close":
+            coroutine = run()
+            with contextlib.suppress(StopIteration):
+                coroutine.send(None)
+            coroutine.close()
+    # As soon as the kernel, or a thread, is done with it.
+    path = world.path("file")
+    await asyncio.to_thread(wait_until, lambda: path not in leaks.open_fds().values(), "the file is closed")
+
+
+@ringloop_only
+def test_closed_with_its_loop(world: World) -> None:
+    async def run() -> None:
+        async with ringloop.chain() as c:
+            fd = c.open(world.path("file"), os.O_RDONLY)
+            c.read(fd, 100, 0)
+            c.close(fd)
+
+    for count in range(20):
+        loop = ringloop.new_event_loop()
+        loop.set_exception_handler(lambda *_: None)  # tasks are destroyed
+        tasks = [loop.create_task(run()) for _ in range(10)]
+        turn(loop, 1 + count % 7)
+        loop.close()
+        del tasks
+        gc.collect()
+        assert world.path("file") not in leaks.open_fds().values()
+
+
+async def test_closed_by_name(world: World) -> None:
+    async with ringloop.chain() as c:
+        fd = c.open(world.path("file"), os.O_RDONLY)
+        c.close(fd=fd)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(fd.result())
+
+
+async def test_a_function_that_meets_a_cancelled_future_fails_its_step(world: World) -> None:
+    cancelled = asyncio.get_running_loop().create_future()
+    cancelled.cancel()
+    c = ringloop.chain()
+    status = c.stat(world.path("file"))
+    step = c.write(1, status.then(lambda _: cancelled.result()))
+    with pytest.raises(asyncio.CancelledError):
+        await c
+    assert isinstance(step.exception(), asyncio.CancelledError)

@@ -7,10 +7,12 @@ import gc
 import mmap
 import os
 import select
+import socket
 import struct
 import threading
 import weakref
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -348,3 +350,65 @@ def test_a_futex_is_waited_for_and_woken() -> None:
         word.close()
 
     on_ringloop(main)
+
+
+async def test_others_run_while_what_is_cached_is_submitted(tmp_path: Path) -> None:
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    counting = asyncio.ensure_future(count())
+    for _ in range(2_000):
+        await ringloop.submit("stat", str(tmp_path))
+    counting.cancel()
+    assert turns > 2
+
+
+@ringloop_only
+def test_buffers_are_counted_once() -> None:
+    """A sequence that grows while it is looked at does not show the kernel what is behind it."""
+
+    class Growing:
+        lengths = iter([1, 500, 500, 500])
+
+        def __len__(self) -> int:
+            return next(self.lengths)
+
+        def __getitem__(self, index: int) -> bytes:
+            if index >= 1:
+                raise IndexError
+            return b"x"
+
+        def __iter__(self) -> Iterator[bytes]:
+            return iter([b"x"])
+
+    async def main() -> None:
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            assert await ringloop.submit("sendmsg", ours, Growing()) == 1
+            assert theirs.recv(10) == b"x"
+
+    on_ringloop(main)
+
+
+def test_an_fd_that_a_thread_opened_after_its_loop_was_closed_is_closed(tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    loop = asyncio.new_event_loop()
+    loop.set_default_executor(executor := ThreadPoolExecutor(1))
+
+    async def begin() -> Any:
+        return ringloop.submit("open", fifo, os.O_RDONLY)
+
+    operation = loop.run_until_complete(begin())
+    loop.close()
+    del operation
+    other = os.open(fifo, os.O_WRONLY)
+    executor.shutdown()
+    os.close(other)
+    gc.collect()
+    assert str(fifo) not in leaks.open_fds().values()

@@ -1,6 +1,7 @@
 """A cancelled call takes nothing with it: no byte of a stream, no file descriptor, no lock on a buffer."""
 
 import asyncio
+import contextlib
 import os
 import pty
 import socket
@@ -125,3 +126,39 @@ async def test_a_cancelled_scandir_leaves_no_fd(tmp_path: Path) -> None:
         await turns(count % 4)
         listing.cancel()
         await asyncio.gather(listing, return_exceptions=True)
+
+
+async def test_a_read_whose_byte_another_took_can_be_cancelled() -> None:
+    """It waits again then; after the cancel nothing holds the file."""
+    reader, writer = os.pipe()
+    reads = [asyncio.create_task(ringloop.os.read(reader, 1)) for _ in range(2)]
+    await turns(3)
+    os.write(writer, b"x")
+    await asyncio.wait(reads, return_when=asyncio.FIRST_COMPLETED)
+    await turns(3)
+    for read in reads:
+        read.cancel()
+    results = await asyncio.gather(*reads, return_exceptions=True)
+    assert b"x" in results
+    assert any(isinstance(result, asyncio.CancelledError) for result in results)
+    os.close(reader)
+    with contextlib.suppress(BrokenPipeError):
+        while os.write(writer, b"y"):
+            await asyncio.sleep(0)
+    os.close(writer)
+
+
+async def test_more_buffers_than_a_system_call_takes() -> None:
+    class Many:
+        def __init__(self, count: int) -> None:
+            self.count = count
+
+        def __len__(self) -> int:
+            return self.count
+
+        def __getitem__(self, index: int) -> bytes:
+            return b"x"
+
+    for count in (1025, 1 << 60):
+        with pytest.raises(OSError, match="Invalid argument"):
+            await ringloop.os.writev(1, Many(count))  # type: ignore[arg-type]

@@ -1,12 +1,17 @@
 """A ring is bound to its thread, a loop is not: run here, then there, closed from a third."""
 
 import asyncio
+import os
 import signal
 import socket
 import threading
 
 import pytest
 
+import ringloop
+import ringloop.os
+from support import leaks
+from support.marks import ringloop_only
 from support.turns import turn
 from support.waiting import wait_asleep, wait_until
 
@@ -262,3 +267,25 @@ def test_a_closed_loops_ports_are_free_though_it_was_closed_elsewhere(loop, else
 
     # A ring that another thread enabled is torn down by the kernel in its own time, tens of milliseconds.
     wait_until(is_free, "the port is free")
+
+
+@ringloop_only
+def test_a_call_that_is_under_way_when_the_thread_changes_is_made_once(tmp_path):
+    for count in range(12):
+        loop = ringloop.new_event_loop()
+        made = tmp_path / f"made{count}"
+
+        async def begin(made=made, turns=count % 6):
+            calls = [asyncio.ensure_future(ringloop.os.mkdir(made))]
+            calls.append(asyncio.ensure_future(ringloop.os.open(tmp_path, os.O_RDONLY)))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            return calls
+
+        calls = in_thread(loop.run_until_complete, begin())
+        done = [in_thread(loop.run_until_complete, call) for call in calls]
+        loop.close()
+        assert done[0] is None
+        assert made.is_dir()
+        os.close(done[1])
+        assert str(tmp_path) not in leaks.open_fds().values()
