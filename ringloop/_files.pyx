@@ -310,6 +310,8 @@ async def in_turn(FileCall call, File file):
         if order.turns > FOREIGN_TURNS:
             order.turns = 0
             await asyncio.sleep(0)
+        # What was before it in line may have detached the file that lies below.
+        file.order()
         result = file.at_once(call)
         return await file.slowly(call) if result is NotImplemented else result
     finally:
