@@ -258,7 +258,8 @@ cdef class Order:
         except BaseException:
             if turn.done() and not turn.cancelled():
                 self.release()
-            else:
+            elif turn in self.line:
+                # Else it was cancelled before, and who had the turn then has passed over it.
                 self.line.remove(turn)
             raise
 

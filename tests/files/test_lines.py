@@ -42,3 +42,18 @@ async def test_a_call_behind_a_detach_finds_the_raw_file_gone(mode: str, method:
     with pytest.raises(ValueError, match="raw stream has been detached"):
         await behind
     await raw.close()
+
+
+@pytest.mark.parametrize("buffering", [0, -1])
+async def test_one_in_line_is_cancelled_after_the_one_that_has_the_turn(buffering: int) -> None:
+    reader, writer = os.pipe()
+    async with ringloop.open(reader, "rb", buffering=buffering) as file:
+        tasks = [await begun(file.read(1)) for _ in range(3)]
+        tasks[0].cancel()
+        tasks[1].cancel()
+        for task in tasks[:2]:
+            with pytest.raises(asyncio.CancelledError):
+                await task
+        os.write(writer, b"x")
+        assert await tasks[2] == b"x"
+        os.close(writer)
