@@ -349,6 +349,7 @@ cdef class RawFile(Descriptor):
 
     async def _slow_pread(self, length, offset):
         data = PyBytes_FromStringAndSize(NULL, <Py_ssize_t> index(length))
+        offset = index(offset)
         done = 0
         while done < len(data):
             count = await self._pull(data, done, len(data) - done, offset + done)
