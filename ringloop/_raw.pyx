@@ -299,17 +299,18 @@ cdef class RawFile(Descriptor):
         return await lines_of(self, size_of(hint))
 
     async def _slow_write(self, data, _):
-        with memoryview(data) as view:
-            length = view.nbytes
-            kept = data if type(data) is bytes else view
-            done = await self._push(kept, 0, length)
-            while self.regular and done < length:
-                try:
-                    done += await self._push(kept, done, length - done)
-                except OSError:
-                    # As one write() would say: so far it came.
-                    break
-            return done
+        # Not released but dropped: a call that was given up has it until the kernel is done with the memory.
+        view = memoryview(data)
+        length = view.nbytes
+        kept = data if type(data) is bytes else view
+        done = await self._push(kept, 0, length)
+        while self.regular and done < length:
+            try:
+                done += await self._push(kept, done, length - done)
+            except OSError:
+                # As one write() would say: so far it came.
+                break
+        return done
 
     async def _slow_writelines(self, lines, _):
         for line in lines:
@@ -364,11 +365,12 @@ cdef class RawFile(Descriptor):
             raise OSError(EINVAL, os.strerror(EINVAL))
         if not self.seeks:
             raise OSError(ESPIPE, os.strerror(ESPIPE))
-        with memoryview(data) as view:
-            done = 0
-            while done < view.nbytes:
-                done += await self._push(view, done, view.nbytes - done, None, offset + done)
-            return done
+        # As in _slow_write().
+        view = memoryview(data)
+        done = 0
+        while done < view.nbytes:
+            done += await self._push(view, done, view.nbytes - done, None, offset + done)
+        return done
 
     async def _slow_fsync(self, _, __):
         await self.raw_call("fsync", SYS_fsync)
