@@ -345,6 +345,7 @@ cdef class RawFile(Descriptor):
         call.bounded = False
         call.request.entry.sqe.flags = RL_SQE_ASYNC
         rl_resident_forget(&self.known)
+        call.owns_fd = True
         self.fd = -1
         await call
 
