@@ -29,13 +29,13 @@ from ringloop._running cimport running_loop
 from ringloop.priorities import pair_of, priority_of
 
 from ringloop._ops cimport (
-    CALL_OVER, RL_WOULD_BLOCK, Call, rl_resident_forget, rl_resident_identify, rl_resident_pread,
-    rl_resident_pwrite, rl_resident_show, rl_statx, tell_of_threads,
+    CALL_OVER, RL_WOULD_BLOCK, Call, rl_execute_with_priority, rl_resident_forget, rl_resident_identify,
+    rl_resident_pread, rl_resident_pwrite, rl_resident_show, rl_statx, tell_of_threads,
 )
 
 
 cdef extern from "<errno.h>" nogil:
-    enum: ECANCELED
+    enum: ECANCELED, EINTR
 
 cdef extern from "<fcntl.h>" nogil:
     enum: F_OFD_SETLK
@@ -191,6 +191,15 @@ cdef class CloseCall(FileSystemCall):
             return self.loop.submit(self)
         self.owns_fd = False
         return FileSystemCall.complete(self, result, flags, payload)
+
+    def _execute(self):
+        # Also if nobody waits any more. Once: interrupted, the fd is closed all the same.
+        cdef int64_t outcome
+        self.owns_fd = False
+        with nogil:
+            outcome = rl_execute_with_priority(&self.request.work)
+        self.outcome = 0 if outcome == -EINTR else outcome
+        self.executed = True
 
     cdef void discard(self, int64_t result, uint32_t flags) noexcept:
         self.owns_fd = False
