@@ -629,15 +629,15 @@ cdef class BufferedFile(Layer):
         if self.ahead_end != self.ahead_begin and not self.raw_file.regular:
             await self.raw_file._slow_seek(self.ahead_begin - self.ahead_end, SEEK_CUR)
         self.rewind()
-        with memoryview(data).cast("B") as view:
-            kept = data if type(data) is bytes else view
-            # Who fills it again and again has more to write: fewer and larger system calls.
-            self.behind_size = min(2 * self.behind_size, self.behind_size_max)
-            while view.nbytes - done > self.behind_size:
-                done += await self.raw_file._push(kept, done, view.nbytes - done)
-            with view[done:] as rest:
-                self.write_now(rest)
-            return view.nbytes
+        # Not released but dropped: a call that was given up has it until the kernel is done with the memory.
+        view = memoryview(data).cast("B")
+        kept = data if type(data) is bytes else view
+        # Who fills it again and again has more to write: fewer and larger system calls.
+        self.behind_size = min(2 * self.behind_size, self.behind_size_max)
+        while view.nbytes - done > self.behind_size:
+            done += await self.raw_file._push(kept, done, view.nbytes - done)
+        self.write_now(view[done:])
+        return view.nbytes
 
     async def _slow_writelines(self, lines, _):
         for line in lines:

@@ -68,7 +68,7 @@ cdef class FileSystemCall(Call):
 
 
 cdef class CloseCall(FileSystemCall):
-    pass
+    cdef bint owns_fd              # and has not closed it
 
 
 cdef class LockCall(FileSystemCall):

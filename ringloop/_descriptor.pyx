@@ -7,6 +7,7 @@ regular have only the kernel's; what is read from them for a read that was cance
 A close comes after the end of every system call on the fd.
 """
 
+import asyncio
 import fcntl
 import os
 import struct
@@ -19,20 +20,22 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 from posix.unistd cimport close as close_fd
 
+from ringloop._core cimport LoopCore
 from ringloop._files cimport File, Order, unsupported
 from ringloop._flight cimport (
     OPERATION_DONE, RL_OP_POLL_ADD, RL_OP_READ, RL_OP_WRITE, Flight,
 )
+from ringloop._running cimport running_loop
 from ringloop.priorities import pair_of, priority_of
 
 from ringloop._ops cimport (
-    CALL_OVER, RL_WOULD_BLOCK, Call, rl_resident_forget, rl_resident_identify, rl_resident_pread,
-    rl_resident_pwrite, rl_resident_show, rl_statx, tell_of_threads,
+    CALL_OVER, RL_WOULD_BLOCK, Call, rl_execute_with_priority, rl_resident_forget, rl_resident_identify,
+    rl_resident_pread, rl_resident_pwrite, rl_resident_show, rl_statx, tell_of_threads,
 )
 
 
 cdef extern from "<errno.h>" nogil:
-    enum: ECANCELED
+    enum: ECANCELED, EINTR
 
 cdef extern from "<fcntl.h>" nogil:
     enum: F_OFD_SETLK
@@ -168,12 +171,38 @@ cdef class WriteCall(FileSystemCall):
 cdef class CloseCall(FileSystemCall):
     """Closes the fd, also if it is cancelled before it began."""
 
+    def __dealloc__(self):
+        # It never began, such as on an executor that was shut down.
+        if self.owns_fd:
+            close_fd(self.request.entry.sqe.fd)
+
+    cdef object begin(self):
+        # It takes no turn: who waits for one can be cancelled, and nobody else knows the fd any more.
+        loop = running_loop()
+        self.stage = CALL_OVER
+        if not isinstance(loop, LoopCore):
+            return self.wait_in_a_thread(loop)
+        self.future = asyncio.Future(loop=loop)
+        self.start(loop)
+        return self.wait()
+
     cdef int complete(self, int64_t result, uint32_t flags, object payload) except -1:
         if result == -ECANCELED and self.loop.alive():
             return self.loop.submit(self)
+        self.owns_fd = False
         return FileSystemCall.complete(self, result, flags, payload)
 
+    def _execute(self):
+        # Also if nobody waits any more. Once: interrupted, the fd is closed all the same.
+        cdef int64_t outcome
+        self.owns_fd = False
+        with nogil:
+            outcome = rl_execute_with_priority(&self.request.work)
+        self.outcome = 0 if outcome == -EINTR else outcome
+        self.executed = True
+
     cdef void discard(self, int64_t result, uint32_t flags) noexcept:
+        self.owns_fd = False
         if result == -ECANCELED:
             close_fd(self.request.entry.sqe.fd)
         FileSystemCall.discard(self, result, flags)

@@ -258,7 +258,8 @@ cdef class Order:
         except BaseException:
             if turn.done() and not turn.cancelled():
                 self.release()
-            else:
+            elif turn in self.line:
+                # Else it was cancelled before, and who had the turn then has passed over it.
                 self.line.remove(turn)
             raise
 
@@ -310,6 +311,8 @@ async def in_turn(FileCall call, File file):
         if order.turns > FOREIGN_TURNS:
             order.turns = 0
             await asyncio.sleep(0)
+        # What was before it in line may have detached the file that lies below.
+        file.order()
         result = file.at_once(call)
         return await file.slowly(call) if result is NotImplemented else result
     finally:

@@ -299,17 +299,18 @@ cdef class RawFile(Descriptor):
         return await lines_of(self, size_of(hint))
 
     async def _slow_write(self, data, _):
-        with memoryview(data) as view:
-            length = view.nbytes
-            kept = data if type(data) is bytes else view
-            done = await self._push(kept, 0, length)
-            while self.regular and done < length:
-                try:
-                    done += await self._push(kept, done, length - done)
-                except OSError:
-                    # As one write() would say: so far it came.
-                    break
-            return done
+        # Not released but dropped: a call that was given up has it until the kernel is done with the memory.
+        view = memoryview(data)
+        length = view.nbytes
+        kept = data if type(data) is bytes else view
+        done = await self._push(kept, 0, length)
+        while self.regular and done < length:
+            try:
+                done += await self._push(kept, done, length - done)
+            except OSError:
+                # As one write() would say: so far it came.
+                break
+        return done
 
     async def _slow_writelines(self, lines, _):
         for line in lines:
@@ -344,11 +345,13 @@ cdef class RawFile(Descriptor):
         call.bounded = False
         call.request.entry.sqe.flags = RL_SQE_ASYNC
         rl_resident_forget(&self.known)
+        call.owns_fd = True
         self.fd = -1
         await call
 
     async def _slow_pread(self, length, offset):
         data = PyBytes_FromStringAndSize(NULL, <Py_ssize_t> index(length))
+        offset = index(offset)
         done = 0
         while done < len(data):
             count = await self._pull(data, done, len(data) - done, offset + done)
@@ -363,11 +366,12 @@ cdef class RawFile(Descriptor):
             raise OSError(EINVAL, os.strerror(EINVAL))
         if not self.seeks:
             raise OSError(ESPIPE, os.strerror(ESPIPE))
-        with memoryview(data) as view:
-            done = 0
-            while done < view.nbytes:
-                done += await self._push(view, done, view.nbytes - done, None, offset + done)
-            return done
+        # As in _slow_write().
+        view = memoryview(data)
+        done = 0
+        while done < view.nbytes:
+            done += await self._push(view, done, view.nbytes - done, None, offset + done)
+        return done
 
     async def _slow_fsync(self, _, __):
         await self.raw_call("fsync", SYS_fsync)

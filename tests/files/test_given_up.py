@@ -1,0 +1,149 @@
+"""Calls that are given up while they are in flight: what they lent, and what they were to close."""
+
+import asyncio
+import concurrent.futures
+import contextlib
+import os
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import ringloop
+from support.loops import LoopFactory
+from support.marks import ringloop_only
+from support.waiting import until_asleep, wait_until
+
+
+def is_open(fd: int) -> bool:
+    try:
+        os.fstat(fd)
+    except OSError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("buffering", [0, -1])
+async def test_a_cancelled_write_locks_its_memory_until_the_kernel_is_done(buffering: int) -> None:
+    reader, writer = full_pipe()
+    data = bytearray(1 << 20)
+    file = await ringloop.open(writer, "wb", buffering=buffering)
+    task = asyncio.ensure_future(file.write(data))
+    await until_asleep()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    reads = asyncio.get_running_loop().run_in_executor(None, read_to_the_end, reader)
+    await file.close()
+    await reads
+    data.append(1)
+
+
+def full_pipe() -> tuple[int, int]:
+    """A pipe that takes nothing more until somebody reads."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(writer, bytes(4096))
+    os.set_blocking(writer, True)
+    return reader, writer
+
+
+def read_to_the_end(fd: int) -> None:
+    with open(fd, "rb") as file:
+        file.read()
+
+
+@pytest.mark.parametrize("buffering", [0, -1])
+async def test_a_write_can_be_closed_while_it_is_in_flight(buffering: int) -> None:
+    reader, writer = full_pipe()
+    data = bytearray(1 << 20)
+    file = await ringloop.open(writer, "wb", buffering=buffering)
+
+    async def write() -> None:
+        await file.write(data)
+
+    coroutine = write()
+    waits_for: Any = coroutine.send(None)
+    while waits_for is None or waits_for.done():
+        await asyncio.sleep(0)
+        waits_for = coroutine.send(None)
+    await until_asleep()
+    coroutine.close()
+    reads = asyncio.get_running_loop().run_in_executor(None, read_to_the_end, reader)
+    await file.close()
+    await reads
+    data.append(1)
+
+
+class Number:
+    """Has nothing of an integer but its value."""
+
+    def __index__(self) -> int:
+        return 3
+
+
+@pytest.mark.parametrize("length", [5, 3 << 20])
+async def test_numbers_of_a_pread(tmp_path: Path, length: int) -> None:
+    (tmp_path / "file").write_bytes(b"abcdefgh")
+    async with ringloop.open(tmp_path / "file", "rb", buffering=0) as file:
+        offset: Any = Number()
+        assert await file.pread(length, offset) == b"defgh"[:length]
+
+
+@ringloop_only
+def test_a_close_that_is_cancelled_before_its_turn_closes(loop_factory: LoopFactory, tmp_path: Path) -> None:
+    async def use_up_turns(file: Any, count: int) -> None:
+        for _ in range(count):
+            await ringloop.os.stat("/")
+        await file.close()
+
+    async def main() -> None:
+        for count in range(12):
+            file = await ringloop.open(tmp_path / "file", "wb", buffering=0)
+            await file.write(b"x")
+            fd = file.fileno()
+            task = asyncio.ensure_future(use_up_turns(file, count))
+            await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.wait([task])
+            if file.closed:
+                wait_until(lambda fd=fd: not is_open(fd), "the fd closed")
+            await file.close()
+
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        runner.run(main())
+
+
+@pytest.mark.parametrize("is_shut_down", [False, True], ids=["", "executor that drops it"])
+def test_a_close_that_is_cancelled_before_its_thread_begins_closes(
+    tmp_path: Path, is_shut_down: bool
+) -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        executor = concurrent.futures.ThreadPoolExecutor(1)
+        loop.set_default_executor(executor)
+        file = await ringloop.open(tmp_path / "file", "wb", buffering=0)
+        fd = file.fileno()
+        goes_on = threading.Event()
+        others = loop.run_in_executor(None, goes_on.wait)
+        task = asyncio.ensure_future(file.close())
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert file.closed
+        if is_shut_down:
+            executor.shutdown(wait=False, cancel_futures=True)
+        goes_on.set()
+        await others
+        executor.shutdown()
+        del task
+        # What the thread had told the loop before.
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert not is_open(fd)
+
+    asyncio.run(main())
