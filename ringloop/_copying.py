@@ -9,6 +9,7 @@ from stat import S_IMODE, S_ISDIR
 from typing import Any
 
 from ringloop import os
+from ringloop._closing import close_surely
 
 # What a file that is read and written piece by piece is copied by, in bytes.
 _PIECE_BYTES = 256 * 1024
@@ -31,9 +32,9 @@ async def copy_file(source: Any, target: Any) -> None:
             names = fspath(source), fspath(target)
             await _copy_content(readable, writable, max(status.st_size, _REQUEST_BYTES_MIN), names)
         finally:
-            await os.close(writable)
+            await close_surely(writable)
     finally:
-        await os.close(readable)
+        await close_surely(readable)
 
 
 async def _copy_content(source: int, target: int, request_bytes: int, names: tuple[Any, Any]) -> None:

@@ -7,6 +7,8 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from ringloop._closing import wait_surely
+
 Job = Callable[[], Coroutine[Any, Any, None]]
 
 
@@ -22,9 +24,12 @@ class Crew:
         self._jobs: list[Job] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._failure: BaseException | None = None
+        self._is_ending = False
 
     def add(self, jobs: list[Job]) -> None:
-        """Adds jobs. The first of them is the next to be done."""
+        """Adds jobs. The first of them is the next to be done. At the end there are no more."""
+        if self._is_ending:
+            return
         self._jobs += reversed(jobs)
         for _ in range(min(len(jobs), self._limit - len(self._tasks))):
             task = asyncio.create_task(self._work())
@@ -38,11 +43,12 @@ class Crew:
             while self._tasks and self._failure is None:
                 await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            self._is_ending = True
             self._jobs.clear()
             tasks = list(self._tasks)
             for task in tasks:
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await wait_surely(tasks)
         if self._failure is not None:
             raise self._failure
 

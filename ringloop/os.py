@@ -28,6 +28,7 @@ from collections.abc import AsyncIterator, Callable, Generator
 from typing import Any, Self
 
 from ringloop import _os_path as path
+from ringloop._closing import close_surely
 from ringloop._os import (
     access,
     fstat,
@@ -377,4 +378,4 @@ async def _fwalk(
         if not topdown:
             yield top, directories, others, fd
     finally:
-        await close(fd)
+        await close_surely(fd)

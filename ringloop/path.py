@@ -28,6 +28,7 @@ from typing import Any, Self
 from urllib.parse import unquote_to_bytes
 
 from ringloop import _globbing, os
+from ringloop._closing import close_surely
 from ringloop._copying import REFUSED_ATTRIBUTES, copy_file, copy_status
 from ringloop._globbing import entries_of, matcher, status_if_any
 from ringloop.shutil import rmtree
@@ -447,7 +448,7 @@ class Path(PurePosixPath):
                 await os.utime(self, None)
                 return
         flags = _os.O_CREAT | _os.O_WRONLY | (0 if exist_ok else _os.O_EXCL)
-        await os.close(await os.open(self, flags, mode))
+        await close_surely(await os.open(self, flags, mode))
 
     async def mkdir(
         self,

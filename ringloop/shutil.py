@@ -24,6 +24,7 @@ from typing import Any
 
 import ringloop
 from ringloop import os
+from ringloop._closing import close_surely
 from ringloop._copying import NO_ATTRIBUTES, copy_file, copy_status
 from ringloop._crew import Crew, Job
 from ringloop._globbing import entries_of
@@ -282,8 +283,7 @@ class _RemoveTree:
         try:
             await self.crew.run(functools.partial(self._enter, _Removed(path, path, None, dir_fd)))
         finally:
-            for fd in self.fds:
-                await os.close(fd)
+            await close_surely(*self.fds)
 
     async def _enter(self, directory: _Removed) -> None:
         """Opens the directory, removes what is in it, and gives the crew those below it."""
@@ -375,7 +375,7 @@ class _RemoveTree:
             if directory.fd >= 0:
                 self.fds.remove(directory.fd)
                 try:
-                    await os.close(directory.fd)
+                    await close_surely(directory.fd)
                 except OSError as error:
                     await self._failed(_os.close, directory, error)
             if is_to_go:
