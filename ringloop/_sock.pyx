@@ -224,6 +224,9 @@ cdef class Sockets(LoopCore):
     cdef int claim_fd(self, int fd, object transport) except -1:
         cdef void **owners
         cdef int size = self.owners_size
+        if fd < 0:
+            # Of a socket that is closed.
+            raise ValueError(f"Invalid file descriptor: {fd}")
         if fd >= size:
             size = max(64, 2 * fd)
             owners = <void **> realloc(self.owners, size * sizeof(void *))
@@ -240,7 +243,7 @@ cdef class Sockets(LoopCore):
             self.owners[fd] = NULL
 
     cdef object transport_of(self, int fd):
-        if fd < self.owners_size and self.owners[fd] != NULL:
+        if 0 <= fd < self.owners_size and self.owners[fd] != NULL:
             return <object> self.owners[fd]
         return None
 
