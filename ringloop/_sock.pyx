@@ -359,6 +359,9 @@ cdef class Sockets(LoopCore):
         cdef Py_ssize_t length = buffer_length(data)
         cdef Py_ssize_t sent = try_send(fd, data, 0)
         if sent < length:
+            # Until the call ends nobody can resize what it sends.
+            data = memoryview(data)
+            length = data.nbytes
             wait = ReadyWait(self, sock, POLLOUT)
             try:
                 while sent < length:
@@ -367,6 +370,7 @@ cdef class Sockets(LoopCore):
                     sent += try_send(fd, data, sent)
             finally:
                 wait.end()
+                data.release()
 
     async def _call_when_ready(self, sock, uint32_t events, method, *args):
         """Calls the socket's method of this name, again whenever it is ready, until that does not block."""
@@ -464,6 +468,9 @@ cdef Py_ssize_t try_send(int fd, object data, Py_ssize_t offset) except -1:
     cdef Py_buffer view
     cdef Py_ssize_t count
     PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
+    if offset > view.len:
+        PyBuffer_Release(&view)
+        raise BufferError("the buffer was shortened while it was sent")
     count = send(fd, <char *> view.buf + offset, view.len - offset, MSG_DONTWAIT | MSG_NOSIGNAL)
     PyBuffer_Release(&view)
     if count < 0:
