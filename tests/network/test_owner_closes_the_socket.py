@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import tempfile
+from typing import Any
 
 import pytest
 
@@ -34,10 +35,8 @@ async def test_a_factory_that_closes_the_socket_is_told_so(kind: str) -> None:
         ours.close()
         return asyncio.DatagramProtocol()
 
+    make: Any = loop.create_datagram_endpoint if kind == "datagrams" else loop.create_connection
     with peer:
         with pytest.raises(ValueError, match=r"^Invalid file descriptor: -1$"):
-            if kind == "datagrams":
-                await loop.create_datagram_endpoint(factory, sock=ours)
-            else:
-                await loop.create_connection(factory, sock=ours)
+            await make(factory, sock=ours)
         assert ours.fileno() == -1
