@@ -81,24 +81,22 @@ cdef class Accept(Operation):
         return 0
 
     cdef int accepted(self, int fd, object context) except -1:
-        cdef Streams loop = <Streams> self.loop
+        """Whatever fails, the factory included, costs this connection alone."""
+        protocol = None
         try:
-            protocol = self.protocol_factory()
+            try:
+                protocol = self.protocol_factory()
+            except BaseException:
+                close(fd)
+                raise
+            if self.tls is not None:
+                return self.accepted_tls(fd, protocol, context)
+            accepted_transport(
+                self.loop, fd, self.family, self.kind, self.ip_protocol, protocol, self.server, context)
         except (SystemExit, KeyboardInterrupt):
-            close(fd)
             raise
         except BaseException as exc:
-            close(fd)
-            if loop._debug:
-                loop.call_exception_handler({
-                    "message": "Error on transport creation for incoming connection",
-                    "exception": exc,
-                })
-            return 0
-        if self.tls is not None:
-            return self.accepted_tls(fd, protocol, context)
-        accepted_transport(
-            loop, fd, self.family, self.kind, self.ip_protocol, protocol, self.server, context)
+            self.loop._report_accept(exc, {} if protocol is None else {"protocol": protocol})
         return 0
 
     cdef int accepted_tls(self, int fd, object protocol, object context) except -1:

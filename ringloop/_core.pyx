@@ -385,24 +385,33 @@ cdef class LoopCore(Flight):
         return 0
 
     cdef int handle_failed(self, rl_ready_entry *entry, object exc) except -1:
-        """Reports what a callback raised. What a completion raised, and the end of the program, goes on."""
-        if entry.kind == RL_READY_COMPLETION:
-            raise exc
-        handle = <Handle> entry.object
-        Py_DECREF(handle)
+        """Reports what a callback or a completion raised. The end of the program goes on."""
+        subject = <object> entry.object
+        Py_DECREF(subject)
         if isinstance(exc, (SystemExit, KeyboardInterrupt)):
             raise exc
-        return report(handle, exc)
+        if entry.kind != RL_READY_COMPLETION:
+            return report(<Handle> subject, exc)
+        # The protocol's, or one that no operation expects. It is that connection's or that call's affair.
+        self.call_exception_handler({
+            "message": f"Exception in callback {type(subject).__name__}.complete()",
+            "exception": exc,
+        })
+        return 0
 
     cdef int dispatch(self, rl_ready_entry *entry) except -1:
-        """Gives a completion to its operation, and with it the references that the queue held."""
-        operation = <Operation> entry.object
-        Py_DECREF(operation)
+        """Gives a completion to its operation, and drops the references that the queue held.
+
+        If this raises, that to the operation is left to `handle_failed`.
+        """
         if entry.payload == NULL:
-            return operation.complete(entry.result, entry.flags, None)
-        payload = <object> entry.payload
-        Py_DECREF(payload)
-        return operation.complete(entry.result, entry.flags, payload)
+            (<Operation> entry.object).complete(entry.result, entry.flags, None)
+        else:
+            payload = <object> entry.payload
+            Py_DECREF(payload)
+            (<Operation> entry.object).complete(entry.result, entry.flags, payload)
+        Py_DECREF(<Operation> entry.object)
+        return 0
 
     cdef int run_ready_debug(self) except -1:
         cdef uint32_t count = self.ready.count
@@ -413,7 +422,10 @@ cdef class LoopCore(Flight):
             subject = <object> entry.object
             started = self.time()
             if entry.kind == RL_READY_COMPLETION:
-                self.dispatch(&entry)
+                try:
+                    self.dispatch(&entry)
+                except BaseException as exc:
+                    self.handle_failed(&entry, exc)
             else:
                 Py_DECREF(subject)
                 show_to_collector(subject)

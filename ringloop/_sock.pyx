@@ -224,6 +224,9 @@ cdef class Sockets(LoopCore):
     cdef int claim_fd(self, int fd, object transport) except -1:
         cdef void **owners
         cdef int size = self.owners_size
+        if fd < 0:
+            # Of a socket that is closed.
+            raise ValueError(f"Invalid file descriptor: {fd}")
         if fd >= size:
             size = max(64, 2 * fd)
             owners = <void **> realloc(self.owners, size * sizeof(void *))
@@ -240,7 +243,7 @@ cdef class Sockets(LoopCore):
             self.owners[fd] = NULL
 
     cdef object transport_of(self, int fd):
-        if fd < self.owners_size and self.owners[fd] != NULL:
+        if 0 <= fd < self.owners_size and self.owners[fd] != NULL:
             return <object> self.owners[fd]
         return None
 
@@ -356,6 +359,9 @@ cdef class Sockets(LoopCore):
         cdef Py_ssize_t length = buffer_length(data)
         cdef Py_ssize_t sent = try_send(fd, data, 0)
         if sent < length:
+            # Until the call ends nobody can resize what it sends.
+            data = memoryview(data)
+            length = data.nbytes
             wait = ReadyWait(self, sock, POLLOUT)
             try:
                 while sent < length:
@@ -364,6 +370,7 @@ cdef class Sockets(LoopCore):
                     sent += try_send(fd, data, sent)
             finally:
                 wait.end()
+                data.release()
 
     async def _call_when_ready(self, sock, uint32_t events, method, *args):
         """Calls the socket's method of this name, again whenever it is ready, until that does not block."""
@@ -461,6 +468,9 @@ cdef Py_ssize_t try_send(int fd, object data, Py_ssize_t offset) except -1:
     cdef Py_buffer view
     cdef Py_ssize_t count
     PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
+    if offset > view.len:
+        PyBuffer_Release(&view)
+        raise BufferError("the buffer was shortened while it was sent")
     count = send(fd, <char *> view.buf + offset, view.len - offset, MSG_DONTWAIT | MSG_NOSIGNAL)
     PyBuffer_Release(&view)
     if count < 0:

@@ -455,7 +455,11 @@ cdef class StreamTransport(Endpoint):
             self.connection_lost_count += 1
             return self.call_connection_lost(None)
         if self.eof_written:
-            return self.shut_down()
+            try:
+                self.shut_down()
+            except OSError as exc:
+                # The peer reset the connection after the last byte.
+                return self.fatal_error(exc, "Fatal write error on socket transport")
         return 0
 
     # --- a file is sent past the queue: see _sendfile.pyx
@@ -513,7 +517,13 @@ cdef StreamTransport accepted_transport(
     transport.server = server
     transport.context = context
     transport.set_protocol(protocol)
-    transport.begin(None)
+    try:
+        transport.begin(None)
+    except BaseException:
+        # Nobody was told of it: the protocol is none, or it closed the server.
+        transport.closing = True
+        transport.close_fd()
+        raise
     return transport
 
 

@@ -32,7 +32,7 @@ cdef class Transport:
     cdef int pause_protocol_if_full(self) except -1
     cdef int resume_protocol_if_drained(self) except -1
     cdef int resume_protocol(self) except -1
-    cdef int tell_protocol(self, object method, str message) except -1
+    cdef int tell_protocol(self, str name) except -1
 
 
 cdef Py_ssize_t drop_front(object queue, Py_ssize_t count) except -1

@@ -165,7 +165,7 @@ cdef class Transport:
         if self.protocol_paused or self.count_queued() <= self.high_water_bytes:
             return 0
         self.protocol_paused = True
-        return self.tell_protocol(self.protocol.pause_writing, "protocol.pause_writing() failed")
+        return self.tell_protocol("pause_writing")
 
     cdef int resume_protocol_if_drained(self) except -1:
         if not self.protocol_paused or self.count_queued() > self.low_water_bytes:
@@ -176,15 +176,16 @@ cdef class Transport:
         if not self.protocol_paused:
             return 0
         self.protocol_paused = False
-        return self.tell_protocol(self.protocol.resume_writing, "protocol.resume_writing() failed")
+        return self.tell_protocol("resume_writing")
 
-    cdef int tell_protocol(self, object method, str message) except -1:
+    cdef int tell_protocol(self, str name) except -1:
+        """Calls the protocol's method of this name, which one that is no asyncio.Protocol may lack."""
         try:
-            method()
+            getattr(self.protocol, name)()
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as exc:
-            self.report(exc, message)
+            self.report(exc, f"protocol.{name}() failed")
         return 0
 
 

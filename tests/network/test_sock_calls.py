@@ -207,6 +207,22 @@ async def test_the_buffer_is_the_callers_again_when_sendall_returns() -> None:
         assert await asyncio.to_thread(reading.finish) == BIG + bytes(len(BIG))
 
 
+async def test_the_buffer_cannot_be_resized_while_sendall_waits() -> None:
+    loop = asyncio.get_running_loop()
+    data = bytearray(BIG)
+    with sockets(bounded_pair) as (ours, peer):
+        sending = await started(loop.sock_sendall(ours, data))
+        with pytest.raises(BufferError):
+            data.clear()
+        assert await asyncio.to_thread(receive_exactly, peer, len(BIG)) == BIG
+        await sending
+        data.clear()
+        cancelled = await started(loop.sock_sendall(ours, bytearray(BIG)))
+        cancelled.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await cancelled
+
+
 async def test_receiving_and_sending_on_one_socket_at_once() -> None:
     loop = asyncio.get_running_loop()
     with sockets(bounded_pair) as (ours, peer):
