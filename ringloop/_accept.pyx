@@ -72,12 +72,15 @@ cdef class Accept(Operation):
             close(result)
 
     cdef int advance(self, int64_t result, object context) except -1:
-        if result >= 0:
-            self.accepted(result, context)
-        elif result not in (-ECONNABORTED, -EAGAIN, -EINTR, -ECANCELED):
-            self.refused(-result)
-        if not self.ended and self.state == OPERATION_DONE and self.loop.alive():
-            self.loop.submit(self)
+        try:
+            if result >= 0:
+                self.accepted(result, context)
+            elif result not in (-ECONNABORTED, -EAGAIN, -EINTR, -ECANCELED):
+                self.refused(-result)
+        finally:
+            # Also for the next run, if the factory ended this one: a Ctrl-C, or the end of the program.
+            if not self.ended and self.state == OPERATION_DONE and self.loop.alive():
+                self.loop.submit(self)
         return 0
 
     cdef int accepted(self, int fd, object context) except -1:

@@ -124,10 +124,13 @@ cdef class Watch(Operation):
         # An error is a file that was closed under us: epoll forgets such a one without a word.
         if self.ended or result < 0:
             return 0
-        if not self.handle._cancelled:
-            run_handle(self.handle)
-        if not self.ended and self.state == OPERATION_DONE and self.loop.alive():
-            self.loop.submit(self)
+        try:
+            if not self.handle._cancelled:
+                run_handle(self.handle)
+        finally:
+            # Also for the next run, if the handle ended this one: a Ctrl-C, or the end of the program.
+            if not self.ended and self.state == OPERATION_DONE and self.loop.alive():
+                self.loop.submit(self)
         return 0
 
     cdef object describe(self):

@@ -107,6 +107,7 @@ cdef class DatagramTransport(Transport):
     cdef int send_natively(self, object data, object address) except -1
     cdef int drop_first(self) except -1
     cdef int flush(self) except -1
+    cdef int go_on_sending(self) except -1
     cdef int finish_if_idle(self) except -1
     cdef int count_lost_send(self) except -1
     cdef int callback_failed(self, object exc, str callback) except -1

@@ -607,20 +607,27 @@ cdef class DatagramTransport(Transport):
 
     cdef int flush(self) except -1:
         """Sends what is queued as far as there is room, and goes on as that tells."""
-        while self.queue:
-            first = self.queue[0]
-            data, address = first
-            self.drop_first()
-            try:
-                if self.try_send(data, address) == NO_ROOM:
-                    self.queue.appendleft(first)
-                    self.queued_bytes += PyBytes_GET_SIZE(data) + self.header_bytes
-                    break
-            except (SystemExit, KeyboardInterrupt):
-                raise
-            except BaseException as exc:
-                self.callback_failed(exc, "error_received")
-        self.resume_protocol_if_drained()
+        try:
+            while self.queue:
+                first = self.queue[0]
+                data, address = first
+                self.drop_first()
+                try:
+                    if self.try_send(data, address) == NO_ROOM:
+                        self.queue.appendleft(first)
+                        self.queued_bytes += PyBytes_GET_SIZE(data) + self.header_bytes
+                        break
+                except (SystemExit, KeyboardInterrupt):
+                    raise
+                except BaseException as exc:
+                    self.callback_failed(exc, "error_received")
+            self.resume_protocol_if_drained()
+        finally:
+            # Also for the next run, if the protocol ended this one: a Ctrl-C, or the end of the program.
+            self.go_on_sending()
+        return 0
+
+    cdef int go_on_sending(self) except -1:
         if self.connection_lost_count:
             return 0
         if self.queue:

@@ -258,21 +258,25 @@ cdef class StreamTransport(Endpoint):
         """Copies data into the protocol's buffers, as many as it takes. What it does not want yet stays."""
         cdef Py_buffer view
         cdef Py_ssize_t offset = 0, length = PyBytes_GET_SIZE(data), count
-        while offset < length and not self.closing:
-            if self.paused:
+        try:
+            while offset < length and not self.closing and not self.paused:
+                if not self.buffered:
+                    rest = data[offset:]
+                    offset = length
+                    return self.data_received(rest)
+                target = self.protocol_buffer()
+                if target is None:
+                    return 0
+                PyObject_GetBuffer(target, &view, PyBUF_WRITABLE)
+                count = min(view.len, length - offset)
+                memcpy(view.buf, PyBytes_AS_STRING(data) + offset, count)
+                PyBuffer_Release(&view)
+                offset += count
+                self.buffer_updated(count)
+        finally:
+            # It paused, or ended the run: a Ctrl-C, or the end of the program.
+            if offset < length and not self.closing:
                 self.receive.pending.insert(0, data[offset:])
-                return 0
-            if not self.buffered:
-                return self.data_received(data[offset:])
-            target = self.protocol_buffer()
-            if target is None:
-                return 0
-            PyObject_GetBuffer(target, &view, PyBUF_WRITABLE)
-            count = min(view.len, length - offset)
-            memcpy(view.buf, PyBytes_AS_STRING(data) + offset, count)
-            PyBuffer_Release(&view)
-            offset += count
-            self.buffer_updated(count)
         return 0
 
     # --- asyncio.BaseTransport and asyncio.ReadTransport

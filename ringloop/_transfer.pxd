@@ -49,6 +49,7 @@ cdef class Receive(Operation):
     cdef int arm(self) except -1
     cdef int nudge(self) except -1
     cdef int advance(self, int64_t result, uint32_t flags, object payload) except -1
+    cdef int take(self, int64_t result, uint32_t flags, object payload) except -1
     cdef int accept_item(self, object item) except -1
     cdef int deliver_pending(self) except -1
     cdef int read_ready(self, uint32_t events) except -1
@@ -75,6 +76,7 @@ cdef class Send(Operation):
     cdef int start(self) except -1
     cdef int push(self, object data, Py_ssize_t offset) except -1
     cdef int advance(self, int64_t result) except -1
+    cdef int go_on(self) except -1
     cdef int drop_sent(self, Py_ssize_t count) except -1
     cdef int clear(self) except -1
 

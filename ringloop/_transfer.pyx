@@ -168,6 +168,20 @@ cdef class Receive(Operation):
     cdef int advance(self, int64_t result, uint32_t flags, object payload) except -1:
         """Told apart by what they carry: after a change of the way, completions of both may be queued."""
         cdef Endpoint transport = self.transport
+        try:
+            self.take(result, flags, payload)
+        finally:
+            # Also after ENOBUFS: all buffers went back as their completions were collected. And also for the
+            # next run, if the protocol ended this one: a Ctrl-C, or the end of the program.
+            if not transport.closing and not transport.paused and self.loop.alive():
+                if self.pending or self.readiness and not self.ended:
+                    self.nudge()
+                if not self.pending:
+                    self.arm()
+        return 0
+
+    cdef int take(self, int64_t result, uint32_t flags, object payload) except -1:
+        cdef Endpoint transport = self.transport
         if result == NUDGE:
             self.nudged = False
             self.deliver_pending()
@@ -188,9 +202,6 @@ cdef class Receive(Operation):
                 self.accept_item(None)
         elif result != -ECANCELED and result != -ENOBUFS and result != -EINTR and result != -EAGAIN:
             self.accept_item(OSError(-result, os.strerror(-result)))
-        # Also after ENOBUFS: all buffers went back as their completions were collected.
-        if not transport.closing and not transport.paused and not self.pending and self.loop.alive():
-            self.arm()
         return 0
 
     cdef int nudge(self) except -1:
@@ -208,9 +219,17 @@ cdef class Receive(Operation):
             return self.transport.data_received(item)
         self.ended = True
         self.loop.cancel(self)
-        if item is None:
-            return self.transport.eof_received()
-        return self.transport.fatal_error(item, "Fatal read error on socket transport")
+        try:
+            if item is None:
+                self.transport.eof_received()
+            else:
+                self.transport.fatal_error(item, "Fatal read error on socket transport")
+        except BaseException:
+            # The run ends, and the next tells of it once more.
+            self.ended = False
+            self.pending.insert(0, item)
+            raise
+        return 0
 
     cdef int deliver_pending(self) except -1:
         cdef Endpoint transport = self.transport
@@ -219,15 +238,17 @@ cdef class Receive(Operation):
             item = self.pending.pop(0)
             rest = self.pending
             self.pending = []
-            self.accept_item(item)
-            self.pending.extend(rest)
+            try:
+                self.accept_item(item)
+            finally:
+                self.pending.extend(rest)
         if not self.ended and self.readiness and not self.pending and not transport.paused:
             if not transport.closing:
                 self.read_ready(self.readiness)
         return 0
 
     cdef int read_ready(self, uint32_t events) except -1:
-        """Receives what is there, once. If there is more, a nudge goes on with it."""
+        """Receives what is there, once. If there is more, `readiness` stays set."""
         cdef Endpoint transport = self.transport
         cdef int available = 0
         self.readiness = 0
@@ -257,14 +278,16 @@ cdef class Receive(Operation):
                     self.readiness = 0
         except (OSError, MemoryError) as exc:
             self.accept_item(exc)
-        if self.readiness and not self.ended and not transport.paused and not transport.closing:
-            self.nudge()
         return 0
 
     cdef int receive_into_protocol(self, int available, uint32_t events) except -1:
         cdef Endpoint transport = self.transport
         cdef Py_ssize_t count
+        cdef uint32_t left = self.readiness
+        # No further edge will tell of these bytes, if get_buffer ends the run.
+        self.readiness |= events
         target = transport.protocol_buffer()
+        self.readiness = left
         if target is None:
             return 0
         count = try_recv_into(transport.fd, target)
@@ -431,10 +454,20 @@ cdef class Send(Operation):
         cdef Endpoint transport = self.transport
         if result >= 0:
             self.drop_sent(result)
-            transport.queue_drained()
-        elif result != -ECANCELED and result != -EAGAIN and result != -EINTR:
+            try:
+                transport.queue_drained()
+            finally:
+                # Also for the next run, if resume_writing ended this one: a Ctrl-C, or the program's end.
+                self.go_on()
+            return 0
+        if result != -ECANCELED and result != -EAGAIN and result != -EINTR:
             exc = OSError(-result, os.strerror(-result))
             return transport.fatal_error(exc, "Fatal write error on socket transport")
+        return self.go_on()
+
+    cdef int go_on(self) except -1:
+        """Sends what is queued next, unless something is under way; or tells that nothing is queued."""
+        cdef Endpoint transport = self.transport
         if transport.connection_lost_count or self.held:
             return 0
         if self.queue:

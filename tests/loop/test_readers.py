@@ -335,3 +335,44 @@ async def test_a_reader_serves_a_coroutine(pair):
     await ready
     loop.remove_reader(ours)
     assert ours.recv(10) == b"data"
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
+@pytest.mark.parametrize("kind", ["reader", "writer"])
+def test_one_that_ends_the_run_is_called_in_the_next(loop, pair, kind, error):
+    ours, _ = pair
+    calls = []
+
+    def ready():
+        calls.append(kind)
+        if len(calls) == 1:
+            raise error
+        loop.stop()
+
+    if kind == "reader":
+        pair[1].send(b"data")
+        loop.add_reader(ours, ready)
+    else:
+        loop.add_writer(ours, ready)
+    with pytest.raises(error):
+        loop.run_forever()
+    loop.run_forever()
+    assert (loop.remove_reader if kind == "reader" else loop.remove_writer)(ours) is True
+    assert len(calls) == 2
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
+def test_one_that_ends_the_run_may_have_removed_itself(loop, pair, error):
+    ours, theirs = pair
+    calls = []
+
+    def ready():
+        calls.append(loop.remove_reader(ours))
+        raise error
+
+    theirs.send(b"data")
+    loop.add_reader(ours, ready)
+    with pytest.raises(error):
+        loop.run_forever()
+    turn(loop, 5)
+    assert calls == [True]
