@@ -180,6 +180,8 @@ cdef class CloseCall(FileSystemCall):
         # It takes no turn: who waits for one can be cancelled, and nobody else knows the fd any more.
         loop = running_loop()
         self.stage = CALL_OVER
+        # Interrupted, it has closed all the same; the number may be another file's by then.
+        self.only_once = True
         if not isinstance(loop, LoopCore):
             return self.wait_in_a_thread(loop)
         self.future = asyncio.Future(loop=loop)
@@ -193,7 +195,7 @@ cdef class CloseCall(FileSystemCall):
         return FileSystemCall.complete(self, result, flags, payload)
 
     def _execute(self):
-        # Also if nobody waits any more. Once: interrupted, the fd is closed all the same.
+        # Also if nobody waits any more.
         cdef int64_t outcome
         self.owns_fd = False
         with nogil:
