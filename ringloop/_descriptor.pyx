@@ -180,8 +180,6 @@ cdef class CloseCall(FileSystemCall):
         # It takes no turn: who waits for one can be cancelled, and nobody else knows the fd any more.
         loop = running_loop()
         self.stage = CALL_OVER
-        # Interrupted, it has closed all the same; the number may be another file's by then.
-        self.only_once = True
         if not isinstance(loop, LoopCore):
             return self.wait_in_a_thread(loop)
         self.future = asyncio.Future(loop=loop)
@@ -192,7 +190,7 @@ cdef class CloseCall(FileSystemCall):
         if result == -ECANCELED and self.loop.alive():
             return self.loop.submit(self)
         self.owns_fd = False
-        return FileSystemCall.complete(self, result, flags, payload)
+        return FileSystemCall.complete(self, 0 if result == -EINTR else result, flags, payload)
 
     def _execute(self):
         # Also if nobody waits any more.

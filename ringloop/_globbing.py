@@ -20,6 +20,7 @@ from os.path import join
 from typing import Any
 
 from ringloop import os
+from ringloop._turns import InTurns
 
 # From Python 3.14 on, `exists` and its like hide every error.
 _HIDES_EVERY_ERROR = sys.version_info >= (3, 14)
@@ -122,7 +123,7 @@ async def _select_as_3_11(path: str, parts: Sequence[str]) -> Selected:
                     yield found
         else:
             matches = matcher(head, True)
-            for entry in await entries_of(path):
+            async for entry in InTurns(await entries_of(path)):
                 if (not rest or await _entry_is_dir(entry, True)) and matches(entry.name):
                     async for found in _select_as_3_11(join(path, entry.name), rest):
                         yield found
@@ -134,7 +135,7 @@ async def _directories_as_3_11(path: str) -> Selected:
     """The directory and those below it, each before what is in it."""
     yield path
     try:
-        for entry in await entries_of(path):
+        async for entry in InTurns(await entries_of(path)):
             if await _entry_is_dir(entry, False):
                 async for found in _directories_as_3_11(join(path, entry.name)):
                     yield found
@@ -179,7 +180,7 @@ async def _select_as_3_12(path: str, parts: Sequence[str], case_sensitive: bool)
             yield found
     else:
         matches = matcher(parts[0], case_sensitive)
-        for entry in await _entries_if_any(path):
+        async for entry in InTurns(await _entries_if_any(path)):
             if (len(parts) == 1 or await _is_surely_dir(entry, True)) and matches(entry.name):
                 async for found in _select_as_3_12(join(path, entry.name), parts[1:], case_sensitive):
                     yield found
@@ -193,7 +194,7 @@ async def _directories_as_3_12(path: str) -> Selected:
         above = pending.pop()
         below = [
             join(above, entry.name)
-            for entry in await _entries_if_any(above)
+            async for entry in InTurns(await _entries_if_any(above))
             if await _is_surely_dir(entry, False)
         ]
         for child in below:
@@ -261,7 +262,7 @@ class Selector:
 
     async def _matching(self, path: str, pattern: str, rest: Sequence[str]) -> Selected:
         matches = matcher(pattern, self._case_sensitive)
-        for entry in await _entries_if_any(path):
+        async for entry in InTurns(await _entries_if_any(path)):
             if not matches(entry.name):
                 continue
             if not rest:
@@ -283,7 +284,7 @@ class Selector:
                 yield found
         pending = [path]
         while pending:
-            for entry in await _entries_if_any(pending.pop()):
+            async for entry in InTurns(await _entries_if_any(pending.pop())):
                 is_dir = await _is_surely_dir(entry, self._recurse_symlinks)
                 if rest and not is_dir:
                     continue

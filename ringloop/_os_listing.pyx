@@ -119,12 +119,6 @@ cdef class Directory:
             return None
         return entry_of(self, like(self.path, entry.name, entry.name_bytes), &entry)
 
-    def turn(self):
-        """A call that lets others run where much was done in this pass."""
-        cdef TurnCall call = TurnCall.__new__(TurnCall)
-        call.name = "scandir"
-        return call
-
     cdef int check_unread(self) except -1:
         if self.is_reading:
             raise RuntimeError("the directory is being read already")
@@ -231,6 +225,13 @@ cdef int prepare_listing(ListCall call, str name, Directory directory, size_t by
     call.for_number(name, 0)
     call.request.call.arguments[0] = <uint64_t> &directory.listing
     return 0
+
+
+def turn():
+    """A call that lets others run where much was done in this pass."""
+    cdef TurnCall call = TurnCall.__new__(TurnCall)
+    call.name = "scandir"
+    return call
 
 
 def listdir(path=None):

@@ -82,7 +82,8 @@ from ringloop._os_fds import (
     write,
     writev,
 )
-from ringloop._os_listing import Directory, DirEntry, listdir
+from ringloop._os_listing import Directory, DirEntry, listdir, turn
+from ringloop._turns import ITEMS_A_TURN
 
 __all__ = [
     "DirEntry",
@@ -207,9 +208,6 @@ def _split(name: Any) -> tuple[Any, Any]:
     return (head, tail) if tail else path.split(head)
 
 
-_ENTRIES_A_TURN = 16
-
-
 class ScandirIterator:
     """What `scandir` returns: `async with` and `async for` it, or `await` it to have it begin."""
 
@@ -239,8 +237,8 @@ class ScandirIterator:
     async def __anext__(self) -> DirEntry:
         # What was read is in memory: a loop over it would not let others run for as long as it takes.
         self._given += 1
-        if self._given % _ENTRIES_A_TURN == 0:
-            await self._directory.turn()
+        if self._given % ITEMS_A_TURN == 0:
+            await turn()
         while (entry := self._directory.next_entry()) is None:
             if self._directory.is_over:
                 raise StopAsyncIteration

@@ -31,6 +31,7 @@ from ringloop import _globbing, os
 from ringloop._closing import close_surely
 from ringloop._copying import REFUSED_ATTRIBUTES, copy_file, copy_status
 from ringloop._globbing import entries_of, matcher, status_if_any
+from ringloop._turns import InTurns
 from ringloop.shutil import rmtree
 
 __all__ = ["Path", "PathInfo"]
@@ -303,7 +304,7 @@ class Path(PurePosixPath):
 
     async def iterdir(self) -> AsyncIterator[Self]:
         """The paths in the directory, in no order. Asynchronous iterator."""
-        for entry in await entries_of(self):
+        async for entry in InTurns(await entries_of(self)):
             yield self._of_entry(entry)
 
     def _of_entry(self, entry: os.DirEntry) -> Self:
@@ -383,7 +384,7 @@ class Path(PurePosixPath):
             directories: list[str] = []
             others: list[str] = []
             try:
-                for entry in await entries_of(path):
+                async for entry in InTurns(await entries_of(path)):
                     info = PathInfo(entry.path, entry)
                     is_dir = await info.is_dir(follow_symlinks=follow_symlinks)
                     (directories if is_dir else others).append(entry.name)

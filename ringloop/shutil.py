@@ -28,6 +28,7 @@ from ringloop._closing import close_surely
 from ringloop._copying import NO_ATTRIBUTES, copy_file, copy_status
 from ringloop._crew import Crew, Job
 from ringloop._globbing import entries_of
+from ringloop._turns import InTurns
 
 __all__ = [
     "Error",
@@ -183,7 +184,7 @@ class _CopyTree:
             return
         jobs: list[Job] = [
             functools.partial(self._copy_entry, directory, index, entry)
-            for index, entry in enumerate(entries)
+            async for index, entry in InTurns(enumerate(entries))
             if entry.name not in ignored
         ]
         directory.pending = len(jobs) + 1
@@ -299,7 +300,7 @@ class _RemoveTree:
             return
         below: list[Job] = []
         others = []
-        for entry in entries:
+        async for entry in InTurns(entries):
             if await _is_dir(entry):
                 path = _os.path.join(directory.path, entry.name)
                 node = _Removed(entry.name, path, directory, directory.fd)
