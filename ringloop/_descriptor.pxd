@@ -61,8 +61,12 @@ cdef class Descriptor(Layer):
 
 cdef class FileSystemCall(Call):
     cdef Descriptor file
+    cdef object thread_loop        # whose thread has it; None: none
+    cdef object heir               # the loop that is told if that one is closed
 
     cdef int start_in_a_thread(self, object loop) except -1
+    cdef int tell_heir(self) except -1
+    cdef bint leave_thread(self) except -1
     cdef int ended(self) except -1
     cdef int settle(self) noexcept
 

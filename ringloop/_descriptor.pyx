@@ -8,6 +8,7 @@ A close comes after the end of every system call on the fd.
 """
 
 import asyncio
+import contextlib
 import fcntl
 import os
 import struct
@@ -21,7 +22,7 @@ from libc.string cimport memcpy
 from posix.unistd cimport close as close_fd
 
 from ringloop._core cimport LoopCore
-from ringloop._files cimport File, Order, unsupported
+from ringloop._files cimport File, Order, tell, unsupported
 from ringloop._flight cimport (
     OPERATION_DONE, RL_OP_POLL_ADD, RL_OP_READ, RL_OP_WRITE, Flight,
 )
@@ -80,8 +81,7 @@ cdef class FileSystemCall(Call):
 
     cdef void discard(self, int64_t result, uint32_t flags) noexcept:
         Call.discard(self, result, flags)
-        self.file.turns.in_flight -= 1
-        self.settle()
+        self.ended()
 
     cdef int start_in_a_thread(self, object loop) except -1:
         tell_of_threads(loop)
@@ -90,6 +90,10 @@ cdef class FileSystemCall(Call):
         self.choose_executor()
         thread = loop.run_in_executor(None, self._execute)
         self.file.turns.in_flight += 1
+        self.thread_loop = loop
+        if self.file.turns.threads is None:
+            self.file.turns.threads = []
+        self.file.turns.threads.append(self)
         # Not the thread's own future: cancelled before it begins, that would never tell.
         thread.add_done_callback(self._thread_did)
         return 0
@@ -99,10 +103,40 @@ cdef class FileSystemCall(Call):
         self.future = loop.create_future()
         return self.wait()
 
+    def _execute(self):
+        Call._execute(self)
+        self.tell_heir()
+
+    cdef int tell_heir(self) except -1:
+        """On the thread: its own loop may be closed."""
+        heir = self.heir
+        if heir is not None:
+            # That one may be closed too; whoever comes next finds that it was executed.
+            with contextlib.suppress(RuntimeError):
+                heir.call_soon_threadsafe(self._thread_did, None)
+        return 0
+
+    def _tell_also(self, loop):
+        """If the loop that it began on is closed, tells this one."""
+        if self.thread_loop.is_closed():
+            # In this order: the thread does it in the other.
+            self.heir = loop
+            if self.executed:
+                self._thread_did(None)
+
     def _thread_did(self, thread):
-        self.ended()
-        if self.stage != CALL_OVER and not self.future.done():
-            self.future.set_result(None)
+        if self.leave_thread():
+            self.ended()
+            if self.stage != CALL_OVER:
+                tell(self.future)
+
+    cdef bint leave_thread(self) except -1:
+        """Whether this is the first to tell that the thread is done with it."""
+        if self.thread_loop is None:
+            return False
+        self.thread_loop = self.heir = None
+        self.file.turns.threads.remove(self)
+        return True
 
     cdef int ended(self) except -1:
         self.settle()
@@ -200,6 +234,7 @@ cdef class CloseCall(FileSystemCall):
             outcome = rl_execute_with_priority(&self.request.work)
         self.outcome = 0 if outcome == -EINTR else outcome
         self.executed = True
+        self.tell_heir()
 
     cdef void discard(self, int64_t result, uint32_t flags) noexcept:
         self.owns_fd = False

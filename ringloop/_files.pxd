@@ -43,13 +43,18 @@ cdef class FileCall(Attempt):
 
 cdef class Order:
     cdef bint busy                 # a call has its turn
-    cdef object line               # deque of futures of those that wait for it; None until one did
+    cdef FileCall holder           # this one,
+    cdef object loop               # on this loop
+    cdef object line               # deque of those that wait for it, with their futures; None until one did
+    cdef object threads            # list of system calls that threads of other loops than ours have
     cdef size_t in_flight          # system calls that are not over, also those that nobody waits for
     cdef bint behind               # one of them writes what was accepted before
     cdef object quiet              # future of those who wait until none is
     cdef uint32_t turns
 
     cdef int release(self) except -1
+    cdef int hold(self, FileCall call, object loop) except -1
+    cdef int take_over(self, object loop) except -1
     cdef int ended(self) except -1
     cdef bint foreign_turn(self) noexcept
     cdef bint is_quiet(self, FileCall call) noexcept
@@ -64,6 +69,7 @@ cdef class File:
     cdef FileCall call(self, FileCallKind kind, object one=?, object two=?)
 
 
+cdef int tell(object future) except -1
 cdef int take_short_ways(object kind) except -1
 cdef int64_t index(object value) except? -1
 cdef Py_ssize_t size_of(object value) except? -2

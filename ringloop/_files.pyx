@@ -247,30 +247,50 @@ cdef class FileCall(Attempt):
 cdef class Order:
     """Calls on one file are done one at a time, in the order in which they began."""
 
-    async def _acquire(self):
+    async def _acquire(self, call):
         """Waits for the turn that another has. A cancelled one leaves the line."""
         if self.line is None:
             self.line = collections.deque()
         turn = running_loop().create_future()
-        self.line.append(turn)
+        place = turn, call
+        self.line.append(place)
         try:
             await turn
         except BaseException:
             if turn.done() and not turn.cancelled():
                 self.release()
-            elif turn in self.line:
+            elif place in self.line:
                 # Else it was cancelled before, and who had the turn then has passed over it.
-                self.line.remove(turn)
+                self.line.remove(place)
             raise
 
     cdef int release(self) except -1:
         """Gives the turn to the next in the line."""
         while self.line:
-            turn = self.line.popleft()
-            if not turn.done():
+            turn, call = self.line.popleft()
+            loop = turn.get_loop()
+            # Who waited on a loop that is closed never goes on.
+            if not turn.done() and not loop.is_closed():
+                self.hold(call, loop)
                 turn.set_result(None)
                 return 0
         self.busy = False
+        self.holder = self.loop = None
+        return 0
+
+    cdef int hold(self, FileCall call, object loop) except -1:
+        self.busy = True
+        self.holder = call
+        self.loop = loop
+        return 0
+
+    cdef int take_over(self, object loop) except -1:
+        """What a loop that is closed would go on with is given up, and what it was not told is told."""
+        if self.busy and self.loop.is_closed():
+            self.holder.close()
+        if self.threads is not None:
+            for call in list(self.threads):
+                call._tell_also(loop)
         return 0
 
     cdef bint is_quiet(self, FileCall call) noexcept:
@@ -281,7 +301,7 @@ cdef class Order:
     async def _until_quiet(self, FileCall call):
         """Waits for the end of the system calls that cancelled ones have left in flight."""
         while not self.is_quiet(call):
-            if self.quiet is None:
+            if self.quiet is None or self.quiet.get_loop().is_closed():
                 self.quiet = running_loop().create_future()
             await asyncio.shield(self.quiet)
 
@@ -290,7 +310,7 @@ cdef class Order:
         self.in_flight -= 1
         if self.in_flight == 0 and self.quiet is not None:
             quiet, self.quiet = self.quiet, None
-            quiet.set_result(None)
+            tell(quiet)
         return 0
 
     cdef bint foreign_turn(self) noexcept:
@@ -299,12 +319,22 @@ cdef class Order:
         return self.turns > FOREIGN_TURNS
 
 
+cdef int tell(object future) except -1:
+    """Wakes who waits, if he still can: not on a loop that is closed."""
+    if not future.done() and not future.get_loop().is_closed():
+        future.set_result(None)
+    return 0
+
+
 async def in_turn(FileCall call, File file):
     """Waits for its turn on the file; then does it at once after all, or waits for what it takes."""
     cdef Order order = file.order()
+    if order.busy or order.in_flight != 0:
+        order.take_over(running_loop())
     if order.busy:
-        await order._acquire()
-    order.busy = True
+        await order._acquire(call)
+    else:
+        order.hold(call, running_loop())
     try:
         if not order.is_quiet(call):
             await order._until_quiet(call)

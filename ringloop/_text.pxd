@@ -25,9 +25,11 @@ cdef class TextFile(Layer):
     cdef object snapshot_flags     # the decoder's, before the last piece,
     cdef bytes snapshot_bytes      # and what it had to decode then
     cdef double bytes_per_character
-    cdef str carry                 # a line's beginning, from pieces before; it was not delivered
+    cdef Py_ssize_t before         # so many of the snapshot's come before the first of `characters`
+    cdef list carry                # a line's beginning, from pieces before; it was not delivered
+    cdef Py_ssize_t carried        # its length
     cdef object carry_flags        # the snapshot of the first of them
-    cdef bytes carry_bytes
+    cdef list carry_bytes
     cdef Py_ssize_t carry_used
 
     cdef int check_open(self) except -1
@@ -37,6 +39,9 @@ cdef class TextFile(Layer):
     cdef int decode_piece(self, bytes piece) except -1
     cdef int read_piece_now(self) except -1
     cdef int carry_on(self) except -1
+    cdef int put_back(self) except -1
+    cdef Py_ssize_t find_pair(self, Py_ssize_t end) except -2
+    cdef str take_last(self)
     cdef str take(self, Py_ssize_t length)
     cdef str take_line(self, Py_ssize_t limit)
     cdef object line_now(self, Py_ssize_t limit)

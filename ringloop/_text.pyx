@@ -3,10 +3,11 @@
 Bytes are decoded in pieces, as they are read. For tell(), which gives a position in bytes with what else it
 takes to get there, there is a snapshot of the decoder's state before the last piece, and of that piece.
 
-A line that is longer than a piece is carried from piece to piece. If the read fails or is cancelled there,
+What a call takes from more than one piece is carried from piece to piece. If it fails or is cancelled there,
 the next one begins with what was carried.
 """
 
+import asyncio
 import codecs
 import io
 
@@ -24,6 +25,7 @@ from ringloop._descriptor cimport Descriptor, Layer
 
 cdef enum:
     PIECE_BYTES = 8192             # as io's: positions then are the same
+    PIECES_AT_ONCE = 64            # then others run first
     WORD_BITS = 64                 # of each part of what tell() answers
 
 cdef object WORD = 0xFFFFFFFFFFFFFFFF
@@ -57,7 +59,6 @@ cdef TextFile text_file(
     file.telling = below.raw_file.seeks
     file.encode_fast = FAST.get(encoding.lower())
     file.characters = ""
-    file.carry = ""
     if below.raw_file.writes and below.raw_file.seeks and below.raw_file.position != 0:
         file.reset_encoder(False)
     below.covered = True
@@ -121,7 +122,9 @@ cdef class TextFile(Layer):
         """What is decoded and was not delivered."""
         self.characters = ""
         self.used = 0
-        self.carry = ""
+        self.before = 0
+        self.carry = None
+        self.carried = 0
         self.has_snapshot = False
         return 0
 
@@ -134,6 +137,7 @@ cdef class TextFile(Layer):
             self.has_snapshot = True
         self.characters = ""
         self.used = 0
+        self.before = 0
         self.characters = self.decoder.decode(piece, not piece)
         self.bytes_per_character = len(piece) / len(self.characters) if self.characters else 0.0
         return 1 if piece else 0
@@ -148,15 +152,31 @@ cdef class TextFile(Layer):
     cdef int carry_on(self) except -1:
         """Before the next piece is read: keeps what is left of this one."""
         if self.used < len(self.characters):
-            if not self.carry:
+            if self.carried == 0:
+                self.carry = []
                 self.carry_flags = self.snapshot_flags
-                self.carry_bytes = b""
-                self.carry_used = self.used
-            self.carry += PyUnicode_Substring(self.characters, self.used, len(self.characters))
+                self.carry_bytes = []
+                self.carry_used = self.before + self.used
+            self.carry.append(PyUnicode_Substring(self.characters, self.used, len(self.characters)))
+            self.carried += len(self.characters) - self.used
             self.used = len(self.characters)
-        if self.carry and self.has_snapshot:
-            self.carry_bytes += self.snapshot_bytes
+        if self.carried != 0 and self.has_snapshot:
+            self.carry_bytes.append(self.snapshot_bytes)
             self.snapshot_bytes = b""
+        return 0
+
+    cdef int put_back(self) except -1:
+        """What a call carried that went no further is next again."""
+        self.carry.append(PyUnicode_Substring(self.characters, self.used, len(self.characters)))
+        self.characters = "".join(self.carry)
+        self.used = 0
+        self.carried = 0
+        self.carry = None
+        if self.has_snapshot:
+            self.carry_bytes.append(self.snapshot_bytes)
+            self.snapshot_bytes = b"".join(self.carry_bytes)
+            self.snapshot_flags = self.carry_flags
+            self.before = self.carry_used
         return 0
 
     cdef str take(self, Py_ssize_t length):
@@ -167,15 +187,17 @@ cdef class TextFile(Layer):
         else:
             text = PyUnicode_Substring(self.characters, self.used, self.used + length)
         self.used += length
-        if self.carry:
-            text = self.carry + text
-            self.carry = ""
+        if self.carried != 0:
+            self.carry.append(text)
+            text = "".join(self.carry)
+            self.carry = None
+            self.carried = 0
         return text
 
     cdef str take_line(self, Py_ssize_t limit):
         """The next line if its end or its limit is there, else None."""
         cdef Py_ssize_t end = len(self.characters)
-        cdef Py_ssize_t carried = len(self.carry)
+        cdef Py_ssize_t carried = self.carried
         cdef Py_ssize_t found
         cdef Py_ssize_t other
         if self.used == end:
@@ -191,42 +213,57 @@ cdef class TextFile(Layer):
             if other >= 0:
                 found = other + 1 if other + 1 == found else other
         else:
-            # The two characters of this ending may come in two pieces.
-            found = (self.carry + self.characters[self.used:end]).find(self.newline)
-            found = found + 1 - carried + self.used if found >= 0 else -1
+            found = self.find_pair(end)
         if found >= 0:
             return self.take(found + 1 - self.used)
         if 0 <= limit and end - self.used + carried == limit:
             return self.take(end - self.used)
         return None
 
+    cdef Py_ssize_t find_pair(self, Py_ssize_t end) except -2:
+        """The last character of an ending of two, which may come in two pieces; -1 if it is not there."""
+        cdef Py_ssize_t found
+        if self.carried != 0 and self.used < end and self.characters[self.used] == self.newline[1] \
+                and (<str> self.carry[len(self.carry) - 1]).endswith(self.newline[0]):
+            return self.used
+        found = self.characters.find(self.newline, self.used, end)
+        return found + 1 if found >= 0 else -1
+
+    cdef str take_last(self):
+        """At the end: what was carried there."""
+        line = "".join(self.carry) if self.carried != 0 else ""
+        self.forget_read()
+        return line
+
     cdef object line_now(self, Py_ssize_t limit):
         cdef int got
+        cdef int pieces = 0
         self.need_decoder()
         while True:
             line = self.take_line(limit)
             if line is not None:
                 return line
             self.carry_on()
-            got = self.read_piece_now()
+            got = -2 if pieces == PIECES_AT_ONCE else self.read_piece_now()
             if got == -2:
                 return NotImplemented
             if got == 0 and not self.characters:
-                line = self.carry
-                self.forget_read()
-                return line
+                return self.take_last()
+            pieces += 1
 
     cdef object read_size_now(self, Py_ssize_t length):
         cdef int got
+        cdef int pieces = 0
         self.need_decoder()
-        while len(self.carry) + len(self.characters) - self.used < length:
+        while self.carried + len(self.characters) - self.used < length:
             self.carry_on()
-            got = self.read_piece_now()
+            got = -2 if pieces == PIECES_AT_ONCE else self.read_piece_now()
             if got == -2:
                 return NotImplemented
             if got == 0:
                 break
-        return self.take(min(length - len(self.carry), len(self.characters) - self.used))
+            pieces += 1
+        return self.take(min(length - self.carried, len(self.characters) - self.used))
 
     cdef object read_all_now(self):
         if self.below.is_dirty():
@@ -287,7 +324,7 @@ cdef class TextFile(Layer):
         return len(text)
 
     cdef int wrote(self) except -1:
-        if self.characters or self.has_snapshot or self.carry:
+        if self.characters or self.has_snapshot or self.carried != 0:
             self.forget_read()
         if self.decoder is not None:
             self.decoder.reset()
@@ -308,12 +345,12 @@ cdef class TextFile(Layer):
 
     cdef object find_cookie(self, object position):
         """The bytes before the piece, the decoder's state there, and how much of it then makes `used`."""
-        cdef Py_ssize_t skip = self.used
+        cdef Py_ssize_t skip = self.before + self.used
         if self.decoder is None or not self.has_snapshot:
             return position
         flags, piece = self.snapshot_flags, self.snapshot_bytes
-        if self.carry:
-            flags, piece, skip = self.carry_flags, self.carry_bytes + piece, self.carry_used
+        if self.carried != 0:
+            flags, piece, skip = self.carry_flags, b"".join(self.carry_bytes) + piece, self.carry_used
         position -= len(piece)
         if skip == 0:
             return cookie_of(position, flags, 0, 0, 0)
@@ -368,6 +405,9 @@ cdef class TextFile(Layer):
         cdef int kind = call.kind
         if self.below is None:
             raise ValueError("underlying buffer has been detached")
+        if self.carried != 0:
+            # By a call that was given up, or by this one when it was asked before.
+            self.put_back()
         if kind == FILE_NEXT:
             self.telling = False
             self.check_reads()
@@ -423,15 +463,18 @@ cdef class TextFile(Layer):
 
     async def _slow_readline(self, size, _):
         cdef Py_ssize_t limit = size_of(size)
+        cdef int pieces = 0
+        self.need_decoder()
         while True:
             line = self.take_line(limit)
             if line is not None:
                 return line
             self.carry_on()
             if await self._read_piece() == 0 and not self.characters:
-                line = self.carry
-                self.forget_read()
-                return line
+                return self.take_last()
+            pieces += 1
+            if pieces % PIECES_AT_ONCE == 0:
+                await asyncio.sleep(0)
 
     async def _slow_next(self, _, __):
         self.telling = False
@@ -460,14 +503,18 @@ cdef class TextFile(Layer):
 
     async def _slow_read(self, size, _):
         cdef Py_ssize_t length = size_of(size)
+        cdef int pieces = 0
         self.need_decoder()
         if length < 0:
             return self.decode_rest(await self.below._slow_read(-1, None))
-        while len(self.carry) + len(self.characters) - self.used < length:
+        while self.carried + len(self.characters) - self.used < length:
             self.carry_on()
             if await self._read_piece() == 0:
                 break
-        return self.take(min(length - len(self.carry), len(self.characters) - self.used))
+            pieces += 1
+            if pieces % PIECES_AT_ONCE == 0:
+                await asyncio.sleep(0)
+        return self.take(min(length - self.carried, len(self.characters) - self.used))
 
     async def _slow_write(self, text, _):
         data = self.prepare(text)

@@ -15,7 +15,7 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from ringloop._core cimport LoopCore
 from ringloop._descriptor cimport PIECE_BYTES, Descriptor, FileSystemCall
-from ringloop._files cimport Order
+from ringloop._files cimport Order, tell
 from ringloop._flight cimport RL_OP_WRITEV
 from ringloop._ops cimport CALL_WAITING
 from ringloop._running cimport running_loop
@@ -102,12 +102,12 @@ cdef class WriteBehind(FileSystemCall):
         return 0
 
     def _thread_did(self, thread):
-        if self.file.turns.behind:
+        if self.leave_thread():
             self.ended()
 
     cdef int settle_untold(self) except -1:
         """At the end of the file: takes over what a thread did, and another loop never told of."""
-        if self.executed and self.file.turns.behind:
+        if self.executed and self.leave_thread():
             self.file.turns.behind = False
             self.file.turns.in_flight -= 1
             self.settle()
@@ -161,14 +161,15 @@ cdef class WriteBehind(FileSystemCall):
         turns.ended()
         if self.progress is not None:
             progress, self.progress = self.progress, None
-            if not progress.done():
-                progress.set_result(None)
+            tell(progress)
         return 0
 
     cdef void discard(self, int64_t result, uint32_t flags) noexcept:
         # The loop closed. What is not written stays here, for whoever uses the file next or for its end.
+        self.outcome = result
         self.file.turns.behind = False
-        FileSystemCall.discard(self, result, flags)
+        self.settle()
+        self.file.turns.ended()
         self.owner = None
 
     async def _progressed(self, owner):
