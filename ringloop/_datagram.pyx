@@ -356,14 +356,16 @@ cdef class SendWhenRoom(Operation):
         return self.loop.submit(self)
 
     cdef int connect_probe(self, object address) except -1:
-        probe = socket.socket(AF_UNIX, self.transport.sock.type)
+        probe = None
         try:
+            probe = socket.socket(AF_UNIX, self.transport.sock.type)
             probe.setblocking(False)
             probe.connect(address)
         except OSError:
-            # The receiver is gone, which the next attempt tells; or it talks to us alone, and there is
-            # nothing to do but to ask again and again, as asyncio does.
-            probe.close()
+            # The receiver is gone, which the next attempt tells; or it talks to us alone, or no fd is left,
+            # and there is nothing to do but to ask again and again, as asyncio does.
+            if probe is not None:
+                probe.close()
             return 0
         self.probe = probe
         self.fd = probe.fileno()
