@@ -14,7 +14,7 @@ from asyncio import format_helpers, futures, tasks
 
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
-from libc.math cimport ceil
+from libc.math cimport INFINITY, ceil
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 from cpython.tuple cimport PyTuple_GET_ITEM, PyTuple_GET_SIZE
 
@@ -186,6 +186,9 @@ cdef TimerHandle new_timer(
 ):
     """A timer that is in the heap already. The heap owns one reference to it."""
     cdef double when_seconds = when
+    if when_seconds != when_seconds:
+        # Not a number: due at once, as in asyncio. In the heap it would be neither due nor behind another.
+        when_seconds = -INFINITY
     cdef TimerHandle handle = TimerHandle.__new__(TimerHandle)
     fill_handle(handle, loop, callback, args, context)
     handle._when = when

@@ -66,11 +66,13 @@ cdef class ReceiveReadiness(Operation):
     cdef list pending                  # (bytes, address) or an OSError, received and not yet delivered
     cdef bint ready                    # an edge was told, and not everything received since
     cdef bint nudged                   # a completion of our own is in the ready queue
+    cdef bint ended                    # the socket was closed by somebody else: nothing comes any more
 
     cdef int arm(self) except -1
     cdef int nudge(self) except -1
     cdef int receive(self) except -1
     cdef int receive_slowly(self) except -1
+    cdef int end(self) except -1
     cdef int deliver(self) except -1
 
 

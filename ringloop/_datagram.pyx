@@ -34,7 +34,7 @@ from ringloop._transfer cimport in_flight
 
 
 cdef extern from "<errno.h>" nogil:
-    enum: ECANCELED
+    enum: EBADF, ECANCELED, ENOTSOCK
 
 cdef extern from "<poll.h>" nogil:
     enum: POLLIN, POLLOUT
@@ -234,7 +234,7 @@ cdef class ReceiveReadiness(Operation):
         sqe.op_flags = POLLIN
 
     cdef int arm(self) except -1:
-        if in_flight(self):
+        if in_flight(self) or self.ended:
             return 0
         # A poll that finds its file ready tells so at once: nothing that came before is missed.
         return self.loop.submit(self)
@@ -285,6 +285,8 @@ cdef class ReceiveReadiness(Operation):
             return self.receive_slowly()
         if transport.inbox.receive(transport) < 0:
             error = errno
+            if error == EBADF or error == ENOTSOCK:
+                return self.end()
             if error != EAGAIN and error != EINTR:
                 self.pending.append(OSError(error, os.strerror(error)))
                 self.ready = True
@@ -298,9 +300,19 @@ cdef class ReceiveReadiness(Operation):
             except (BlockingIOError, InterruptedError):
                 return 0
             except OSError as exc:
+                if exc.errno == EBADF or exc.errno == ENOTSOCK:
+                    return self.end()
                 self.pending.append(exc)
         self.ready = True
         return 0
+
+    cdef int end(self) except -1:
+        """The socket was closed under us. As epoll forgets such a one without a word, so does this.
+
+        The poll may hold the file, and so tell of datagrams that the number gives nobody any more.
+        """
+        self.ended = True
+        return self.loop.cancel(self)
 
     cdef int deliver(self) except -1:
         cdef DatagramTransport transport = self.transport
@@ -356,14 +368,16 @@ cdef class SendWhenRoom(Operation):
         return self.loop.submit(self)
 
     cdef int connect_probe(self, object address) except -1:
-        probe = socket.socket(AF_UNIX, self.transport.sock.type)
+        probe = None
         try:
+            probe = socket.socket(AF_UNIX, self.transport.sock.type)
             probe.setblocking(False)
             probe.connect(address)
         except OSError:
-            # The receiver is gone, which the next attempt tells; or it talks to us alone, and there is
-            # nothing to do but to ask again and again, as asyncio does.
-            probe.close()
+            # The receiver is gone, which the next attempt tells; or it talks to us alone, or no fd is left,
+            # and there is nothing to do but to ask again and again, as asyncio does.
+            if probe is not None:
+                probe.close()
             return 0
         self.probe = probe
         self.fd = probe.fileno()

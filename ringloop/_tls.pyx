@@ -184,6 +184,8 @@ cdef class TlsBytes(Receiver):
                     self._loop.call_soon(self._do_read)
         except AGAIN:
             pass
+        # The buffer is the protocol's again: it may resize it.
+        view = None
         if filled:
             self._app_protocol.buffer_updated(filled)
         return count == 0

@@ -235,3 +235,46 @@ def test_what_is_queued_when_a_run_ends_goes_out_in_the_next(
     with peer:
         transport, count = loop.run_until_complete(begin())
         loop.run_until_complete(end())
+
+
+EMFILE_SCRIPT = """
+import asyncio, os, resource, socket
+
+async def main():
+    loop = asyncio.get_running_loop()
+    ours, peer = (socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) for _ in range(2))
+    peer.bind("")  # to a name of the kernel's choice
+    peer.setblocking(False)
+    transport, _ = await loop.create_datagram_endpoint(asyncio.DatagramProtocol, sock=ours)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64, hard))
+    hogs = []
+    try:
+        while True:
+            hogs.append(os.open("/dev/null", os.O_RDONLY))
+    except OSError:
+        pass
+    sent = 0
+    while not transport.get_write_buffer_size():
+        transport.sendto(b"%d" % sent, peer.getsockname())
+        sent += 1
+    received = []
+    while len(received) < sent:
+        try:
+            received.append(int(peer.recv(100)))
+        except BlockingIOError:
+            await asyncio.sleep(0)
+    for fd in hogs:
+        os.close(fd)
+    transport.abort()
+    peer.close()
+    print(received == list(range(sent)))
+
+with asyncio.Runner(loop_factory=new_event_loop) as runner:
+    runner.run(main())
+"""
+
+
+def test_what_finds_no_room_is_queued_without_an_fd_to_spare(run_child: Any) -> None:
+    child = run_child(EMFILE_SCRIPT)
+    assert child.stdout == "True\n", child.explain()

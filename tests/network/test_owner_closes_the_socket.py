@@ -7,7 +7,10 @@ from typing import Any
 
 import pytest
 
+from network.datagram_recorders import endpoint, udp_peer
 from network.peers import tcp_pair, unix_pair
+from network.recorders import settle
+from support.waiting import until_asleep
 
 
 async def test_a_file_is_not_sent_to_a_closed_socket() -> None:
@@ -20,6 +23,20 @@ async def test_a_file_is_not_sent_to_a_closed_socket() -> None:
         file.seek(0)
         with pytest.raises(OSError, match=r"^\[Errno 9\] Bad file descriptor$"):
             await loop.sock_sendfile(sock, file)
+
+
+async def test_datagrams_for_a_socket_closed_under_its_transport_are_nobodys() -> None:
+    ours, peer = udp_peer(), udp_peer()
+    address = ours.getsockname()
+    with peer:
+        async with endpoint(sock=ours) as (transport, protocol):
+            await settle()
+            ours.close()
+            peer.sendto(b"lost", address)
+            await settle()
+            await until_asleep()
+            assert protocol.names == ["connection_made"]
+            assert not transport.is_closing()
 
 
 @pytest.mark.beyond_asyncio("it makes a transport of it, whose first read fails in the next pass")

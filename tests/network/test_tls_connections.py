@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from network.peers import Background, receive_exactly, tcp_pair
-from network.recorders import AnyRecorder, Recorder, server, until_closed
+from network.recorders import AnyRecorder, Recorder, Recording, server, until_closed
 from network.tls import (
     NAME,
     VERSIONS,
@@ -44,6 +44,24 @@ async def test_a_client_speaks_with_a_foreign_server(
         assert protocol.trace == [
             ("connection_made",), ("data_received", b"answer"), ("eof_received",), ("connection_lost", None),
         ]  # fmt: skip
+
+
+async def test_a_protocol_may_resize_its_buffer_when_it_is_told_of_data(version: ssl.TLSVersion) -> None:
+    class Growing(Recording, asyncio.BufferedProtocol):
+        def get_buffer(self, sizehint: int) -> bytearray:
+            self.buffer = bytearray(32 * 1024)
+            return self.buffer
+
+        def buffer_updated(self, nbytes: int) -> None:
+            del self.buffer[nbytes:]
+            self.happened("data_received", bytes(self.buffer))
+
+    protocol = Growing()
+    async with tls_connection(protocol, version=version) as (_, peer):
+        for data in (b"first", bytes(40_000), b"last"):
+            peer.sendall(data)
+            await protocol.until(lambda data=data: protocol.received.endswith(data))  # type: ignore[misc]
+        assert protocol.received == b"first" + bytes(40_000) + b"last"
 
 
 async def test_a_server_speaks_with_a_foreign_client(
