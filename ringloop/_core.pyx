@@ -558,6 +558,8 @@ cdef class LoopCore(Flight):
         if self.driver != NULL:
             self.driver.calls.forked(self.driver)
             self.driver = NULL
+        # What waits for the pass's end is the parent's to do: without a driver they forget it.
+        self.end_pass()
         self.forget_workers()
         if self.bell_fd >= 0:
             close(self.bell_fd)

@@ -348,13 +348,19 @@ cdef class Send(Operation):
             return True
         if self.habit < HABIT_PASSES or self.queue or self.transport.closing or self.loop._thread_id is None:
             return False
+        if not self.loop.alive():
+            # A forked child's copy, whose pass never ends.
+            return False
         self.held = True
         self.loop.awaiting_end.append(self)
         return True
 
     cdef int end_of_pass(self) except -1:
-        if not self.held or not self.loop.alive():
+        if not self.held:
             return 0
+        if not self.loop.alive():
+            # In a forked child: the parent sends it.
+            return self.clear()
         context = self.transport.context
         PyContext_Enter(context)
         try:

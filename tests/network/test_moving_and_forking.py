@@ -280,3 +280,44 @@ FORKING = """
 
 def test_connections_go_on_in_the_parent_when_it_forks_in_mid_traffic(run_child: Any) -> None:
     run_child(FORKING)
+
+
+@pytest.mark.parametrize("then", ["abort()", "close()", "get_write_buffer_size()", "write(b'child')"])
+def test_what_was_written_before_a_fork_goes_out_once(run_child: Any, then: str) -> None:
+    """And what the child itself writes goes out at once, for its copy of the loop does not go on."""
+    child = run_child(
+        f"""
+        import asyncio, contextlib, os
+        from network.peers import unix_pair
+        from network.recorders import Recorder
+        from network.test_transport_write_habit import acquire
+
+        loop = new_event_loop()
+        own, peer = unix_pair()
+        own.setblocking(False)
+        transport = loop.run_until_complete(loop.connect_accepted_socket(Recorder, own))[0]
+        loop.run_until_complete(acquire(transport, peer))
+
+        def write_and_fork():
+            transport.write(b"one")
+            transport.write(b"two")
+            pid = os.fork()
+            if pid == 0:
+                # A loop that was made before the fork refuses to call connection_lost.
+                with contextlib.suppress(RuntimeError):
+                    transport.{then}
+                os._exit(0)
+            os.waitpid(pid, 0)
+            transport.write(b"three")
+            loop.stop()
+
+        loop.call_soon(write_and_fork)
+        loop.run_forever()
+        data = peer.recv(100)
+        print(data.count(b"child"), data.replace(b"child", b""))
+        transport.abort()
+        loop.run_until_complete(asyncio.sleep(0))
+        loop.close()
+        """
+    )
+    assert child.stdout == f"{int('child' in then)} b'onetwothree'\n", child.explain()
