@@ -6,6 +6,7 @@ nothing. What a read has gathered before it failed or was cancelled is read ahea
 full buffer goes into a queue, see _write_behind.pyx; every call but a write then waits until that is empty.
 """
 
+import asyncio
 import errno
 
 cimport cython
@@ -19,7 +20,7 @@ from ringloop._files cimport (
     FILE_READ, FILE_READ1, FILE_READINTO, FILE_READINTO1, FILE_READLINE, FILE_READLINES, FILE_SEEK, FILE_TELL,
     FILE_TRUNCATE, FILE_WRITE, FileCall, check_bytes, index, lock_writable, size_of, unsupported,
 )
-from ringloop._descriptor cimport PIECE_BYTES, STREAM_BYTES, Descriptor, Layer
+from ringloop._descriptor cimport ITEM_WORK, PIECE_BYTES, STREAM_BYTES, WORK_AT_ONCE, Descriptor, Layer
 from ringloop._ops cimport RL_WOULD_BLOCK
 from ringloop._raw cimport RawFile
 from ringloop._write_behind cimport write_behind
@@ -607,17 +608,26 @@ cdef class BufferedFile(Layer):
     async def _slow_readlines(self, hint, _):
         cdef Py_ssize_t limit = size_of(hint)
         cdef Py_ssize_t length = 0
+        cdef Py_ssize_t work = 0
         lines = []
-        while True:
-            line = self.line_now(-1)
-            if line is NotImplemented:
-                line = await self._slow_readline(-1, None)
-            if not line:
-                return lines
-            lines.append(line)
-            length += len(line)
-            if 0 < limit < length:
-                return lines
+        try:
+            while True:
+                line = self.line_now(-1)
+                if line is NotImplemented:
+                    line = await self._slow_readline(-1, None)
+                if not line:
+                    return lines
+                lines.append(line)
+                length += len(line)
+                if 0 < limit < length:
+                    return lines
+                work += len(line) + ITEM_WORK
+                if work > WORK_AT_ONCE:
+                    work = 0
+                    await asyncio.sleep(0)
+        except BaseException:
+            self.put_back(lines)
+            raise
 
     async def _slow_write(self, data, _):
         cdef Py_ssize_t done = 0
@@ -640,10 +650,13 @@ cdef class BufferedFile(Layer):
         return view.nbytes
 
     async def _slow_writelines(self, lines, _):
-        for line in lines:
+        for count, line in enumerate(lines, 1):
             self.check_writes("write to")
             if self.write_now(line) is NotImplemented:
                 await self._slow_write(line, None)
+            # A full buffer waits by itself; with empty items it never is.
+            if count % (WORK_AT_ONCE // ITEM_WORK) == 0:
+                await asyncio.sleep(0)
 
     async def _slow_seek(self, offset, whence):
         cdef int64_t target = index(offset)

@@ -40,6 +40,7 @@ cdef class TextFile(Layer):
     cdef int read_piece_now(self) except -1
     cdef int carry_on(self) except -1
     cdef int put_back(self) except -1
+    cdef int put_back_lines(self, list lines) except -1
     cdef Py_ssize_t find_pair(self, Py_ssize_t end) except -2
     cdef str take_last(self)
     cdef str take(self, Py_ssize_t length)

@@ -20,7 +20,7 @@ from ringloop._files cimport (
     FILE_READLINE, FILE_READLINES, FILE_SEEK, FILE_TELL, FILE_TRUNCATE, FILE_WRITE, FileCall,
     index, size_of, unsupported,
 )
-from ringloop._descriptor cimport Descriptor, Layer
+from ringloop._descriptor cimport ITEM_WORK, WORK_AT_ONCE, Descriptor, Layer
 
 
 cdef enum:
@@ -177,6 +177,15 @@ cdef class TextFile(Layer):
             self.snapshot_bytes = b"".join(self.carry_bytes)
             self.snapshot_flags = self.carry_flags
             self.before = self.carry_used
+        return 0
+
+    cdef int put_back_lines(self, list lines) except -1:
+        """What `readlines` had gathered before it failed or was cancelled is next again."""
+        if self.carried != 0:
+            self.put_back()
+        lines.append(PyUnicode_Substring(self.characters, self.used, len(self.characters)))
+        self.characters = "".join(lines)
+        self.used = 0
         return 0
 
     cdef str take(self, Py_ssize_t length):
@@ -487,19 +496,28 @@ cdef class TextFile(Layer):
     async def _slow_readlines(self, hint, _):
         cdef Py_ssize_t limit = size_of(hint)
         cdef Py_ssize_t length = 0
+        cdef Py_ssize_t work = 0
         lines = []
         self.telling = False
-        while True:
-            line = self.line_now(-1)
-            if line is NotImplemented:
-                line = await self._slow_readline(-1, None)
-            if not line:
-                self.telling = self.below.raw_file.seeks
-                return lines
-            lines.append(line)
-            length += len(line)
-            if 0 < limit < length:
-                return lines
+        try:
+            while True:
+                line = self.line_now(-1)
+                if line is NotImplemented:
+                    line = await self._slow_readline(-1, None)
+                if not line:
+                    self.telling = self.below.raw_file.seeks
+                    return lines
+                lines.append(line)
+                length += len(line)
+                if 0 < limit < length:
+                    return lines
+                work += len(line) + ITEM_WORK
+                if work > WORK_AT_ONCE:
+                    work = 0
+                    await asyncio.sleep(0)
+        except BaseException:
+            self.put_back_lines(lines)
+            raise
 
     async def _slow_read(self, size, _):
         cdef Py_ssize_t length = size_of(size)
@@ -526,9 +544,15 @@ cdef class TextFile(Layer):
         return len(text)
 
     async def _slow_writelines(self, lines, _):
+        cdef Py_ssize_t work = 0
         for line in lines:
             if self.write_now(line) is NotImplemented:
                 await self._slow_write(line, None)
+            # A full buffer waits by itself; of empty items none ever is.
+            work += ITEM_WORK
+            if work > WORK_AT_ONCE:
+                work = 0
+                await asyncio.sleep(0)
 
     async def _slow_flush(self, _, __):
         self.telling = self.below.raw_file.seeks

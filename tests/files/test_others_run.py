@@ -1,0 +1,112 @@
+"""Long calls on what is in memory: others run in between, and a call that is cancelled then loses nothing."""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import ringloop
+
+SIZE = 4 << 20
+LINE = b"0123456789abcde\n"
+CALLS: list[tuple[str, tuple[int, ...], bytes]] = [
+    ("read", (SIZE,), LINE * (SIZE // 16)),
+    ("readline", (), b"x" * SIZE),
+    ("readline", (SIZE - 5,), b"x" * SIZE),
+    ("readlines", (), LINE * (SIZE // 16)),
+    ("__anext__", (), b"x" * SIZE),
+]
+IDS = ["read", "line", "limit", "lines", "next"]
+
+
+class Counter:
+    """Counts how often others had their turn while a call was done."""
+
+    def __init__(self) -> None:
+        self.turns = 0
+
+    async def during(self, call: Any) -> Any:
+        task = asyncio.ensure_future(call)
+        while not task.done():
+            self.turns += 1
+            await asyncio.sleep(0)
+        return task.result()
+
+
+def joined(found: Any) -> bytes:
+    text = "".join(found)
+    return text.encode()
+
+
+@pytest.mark.parametrize("newline", [None, "", "\n", "\r\n"])
+@pytest.mark.parametrize(("method", "arguments", "content"), CALLS, ids=IDS)
+async def test_others_run_while_text_is_read(
+    tmp_path: Path, method: str, arguments: Any, content: bytes, newline: str | None
+) -> None:
+    (tmp_path / "file").write_bytes(content)
+    counter = Counter()
+    async with ringloop.open(tmp_path / "file", newline=newline) as file:
+        found = await counter.during(getattr(file, method)(*arguments))
+        assert joined(found) == content[: arguments[0] if arguments else SIZE]
+    assert counter.turns > 4
+
+
+async def test_others_run_while_lines_are_read(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(LINE * (SIZE // 16))
+    counter = Counter()
+    async with ringloop.open(tmp_path / "file", "rb", buffering=2 * SIZE) as file:
+        await file.peek(1)
+        assert await counter.during(file.readlines()) == [LINE] * (SIZE // 16)
+    assert counter.turns > 4
+
+
+@pytest.mark.parametrize("mode", ["w", "wb"])
+async def test_others_run_while_nothing_is_written(tmp_path: Path, mode: str) -> None:
+    counter = Counter()
+    async with ringloop.open(tmp_path / "file", mode) as file:
+        nothing: Any = "" if mode == "w" else b""
+        await counter.during(file.writelines(nothing for _ in range(100_000)))
+    assert counter.turns > 4
+
+
+def calls() -> list[Callable[[Any], Any]]:
+    return [
+        lambda file: file.read(SIZE - 3),
+        lambda file: file.readlines(),
+        lambda file: file.readline(),
+    ]
+
+
+@pytest.mark.parametrize("number", range(3), ids=["read", "readlines", "readline"])
+@pytest.mark.parametrize("mode", ["r", "rb"])
+@pytest.mark.parametrize("turns", [2, 3, 5])
+async def test_what_a_cancelled_call_had_gathered_is_read_again(
+    tmp_path: Path, number: int, mode: str, turns: int
+) -> None:
+    content = b"x" * SIZE + b"\nlast\n" if number == 2 else b"first\n" + LINE * (SIZE // 16)
+    (tmp_path / "file").write_bytes(content)
+    async with ringloop.open(tmp_path / "file", mode) as file:
+        first = await file.read(3)
+        position = await file.tell()
+        task = asyncio.ensure_future(calls()[number](file))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        task.cancel()
+        done = await asyncio.wait([task])
+        if next(iter(done[0])).cancelled():
+            if number != 1:
+                assert await file.tell() == position
+            line = await file.readline()
+            found = first + line
+            assert found == (content if mode == "rb" else content.decode())[: content.index(b"\n") + 1]
+            rest = await file.read()
+            assert found + rest == (content if mode == "rb" else content.decode())
+
+
+async def test_an_ending_of_two_characters_in_two_pieces(tmp_path: Path) -> None:
+    lines = [b"x" * length + b"\r\n" for length in (8191, 8190, 16_383, 5, 8192, 3)]
+    (tmp_path / "file").write_bytes(b"".join(lines))
+    async with ringloop.open(tmp_path / "file", newline="\r\n") as file:
+        assert [line.encode() async for line in file] == lines
