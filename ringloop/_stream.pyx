@@ -283,6 +283,9 @@ cdef class StreamTransport(Endpoint):
 
     def get_extra_info(self, name, default=None):
         """Returns what is known of the connection: 'socket', 'sockname', 'peername'; else `default`."""
+        if name == "socket":
+            # Who asks may send or shut down by it.
+            self.send.let_go()
         if self.extra is not None and name in self.extra:
             return self.extra[name]
         if name == "socket":

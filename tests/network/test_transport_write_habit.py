@@ -6,6 +6,7 @@ transport's methods may differ from a transport that sends at once, and nothing 
 
 import asyncio
 import contextlib
+import os
 import socket
 from collections.abc import AsyncIterator
 from typing import Any
@@ -156,3 +157,45 @@ async def test_writes_of_an_iteration_are_one_packet(loop_name: str) -> None:
             await asyncio.sleep(0)
         asyncio.get_running_loop().remove_reader(peer)
         assert arrived == [b"onetwo"]
+
+
+@pytest.mark.parametrize("use", ["shut down", "duplicate", "descriptor"])
+async def test_what_was_written_arrives_before_what_is_done_by_the_socket_object(use: str) -> None:
+    async with habitual() as (transport, peer):
+        for number in (b"1", b"2"):
+            transport.write(b"head" + number)
+            transport.write(b"body" + number)
+            if number == b"1":
+                await asyncio.sleep(0)
+        sock = transport.get_extra_info("socket")
+        wanted = b"head1body1head2body2"
+        if use == "shut down":
+            sock.shutdown(socket.SHUT_WR)
+            assert receive_all(peer) == wanted
+            return
+        if use == "duplicate":
+            with sock.dup() as other:
+                other.send(b"more")
+        else:
+            os.write(sock.fileno(), b"more")
+        assert receive_exactly(peer, len(wanted) + 4) == wanted + b"more"
+
+
+@ringloop_only
+def test_the_habit_stays_though_the_socket_object_was_asked_for(loop_name: str, run: Any) -> None:
+    """Web servers ask for that of every connection, to set an option."""
+    if loop_name not in DRIVERS:
+        pytest.skip("asyncio sends each write by itself")
+
+    async def main() -> None:
+        async with habitual() as (transport, peer):
+            transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            transport.write(b"one")
+            transport.write(b"two")
+            peer.setblocking(False)
+            with pytest.raises(BlockingIOError):
+                peer.recv(1)
+            transport.get_write_buffer_size()
+            assert peer.recv(100) == b"onetwo"
+
+    run(main())
