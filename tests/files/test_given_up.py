@@ -127,8 +127,14 @@ def test_a_close_that_is_cancelled_before_its_thread_begins_closes(
         loop.set_default_executor(executor)
         file = await ringloop.open(tmp_path / "file", "wb", buffering=0)
         fd = file.fileno()
-        goes_on = threading.Event()
-        others = loop.run_in_executor(None, goes_on.wait)
+        began, goes_on = threading.Event(), threading.Event()
+
+        def hold() -> None:
+            began.set()
+            goes_on.wait()
+
+        others = loop.run_in_executor(None, hold)
+        began.wait()
         task = asyncio.ensure_future(file.close())
         await asyncio.sleep(0)
         task.cancel()
