@@ -126,6 +126,9 @@ cdef class FileSystemCall(Call):
 
     def _thread_did(self, thread):
         if self.leave_thread():
+            if self.stage == CALL_OVER:
+                # It was given up. The thread may refer to it for a moment more.
+                self.unlock()
             self.ended()
             if self.stage != CALL_OVER:
                 tell(self.future)
