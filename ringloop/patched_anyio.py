@@ -26,6 +26,7 @@ from anyio.lowlevel import checkpoint_if_cancelled
 
 import ringloop
 from ringloop import os, routes
+from ringloop._closing import close_surely
 from ringloop._files import File
 from ringloop.loop import Loop
 
@@ -173,7 +174,7 @@ async def _touch(path: pathlib.Path, mode: int = 0o666, exist_ok: bool = True) -
         else:
             return
     flags = _os.O_CREAT | _os.O_WRONLY | (0 if exist_ok else _os.O_EXCL)
-    await os.close(await os.open(path, flags, mode))
+    await close_surely(await os.open(path, flags, mode))
 
 
 async def _unlink(path: pathlib.Path) -> None:
