@@ -65,6 +65,7 @@ cdef class Request(Call):
     cdef Lock lend(self, object value, bint writable)
     cdef bytes room(self, Py_ssize_t length)
     cpdef bint launch(self, object loop, object owner, bint may_be_at_once) except -1
+    cdef bint goes_on(self) noexcept
     cdef int end(self) except -1
     cdef object take_message(self)
 

@@ -512,11 +512,16 @@ cdef class Request(Call):
         if -RESTART_LAST <= result <= -RESTART_FIRST:
             result = -EINTR
         self.outcome = result
-        if not self.cancel_asked and self.spec.repeated and self.loop.alive() and (
-                result == -EINTR or result == -ECANCELED and self.settles):
+        if not self.cancel_asked and self.loop.alive() and (
+                result == -EINTR and self.spec.repeated or result == -ECANCELED and self.goes_on()):
             # A signal that was for others (PEP 475), or the end of a run.
             return self.loop.submit(self)
         return self.end()
+
+    cdef bint goes_on(self) noexcept:
+        """Whether it is made again in the next run, as the end of one has cancelled it."""
+        # A close that was cancelled has not closed, while a signal may interrupt it afterwards.
+        return self.settles and (self.spec.repeated or self.request.entry.sqe.opcode == RL_OP_CLOSE)
 
     cdef void discard(self, int64_t result, uint32_t flags) noexcept:
         self.outcome = result

@@ -412,3 +412,17 @@ def test_an_fd_that_a_thread_opened_after_its_loop_was_closed_is_closed(tmp_path
     os.close(other)
     gc.collect()
     assert str(fifo) not in leaks.open_fds().values()
+
+
+@ringloop_only
+def test_a_close_that_is_under_way_when_a_run_ends_is_made_in_the_next(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    loop = ringloop.new_event_loop()
+
+    async def begin() -> Any:
+        return ringloop.submit("close", os.open(path, os.O_RDWR | os.O_CREAT))
+
+    for _ in range(100):
+        assert loop.run_until_complete(loop.run_until_complete(begin())) is None
+        assert str(path) not in leaks.open_fds().values()
+    loop.close()
