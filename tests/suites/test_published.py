@@ -16,10 +16,16 @@ from support.loops import DRIVERS, loop_names
 LEFT_OUT = {"test_access": "root may read and write what nobody may"} if os.geteuid() == 0 else {}
 
 AIOFILES = Suite("aiofiles", "25.1.0", ("--asyncio-mode=auto", "tests"), LEFT_OUT, 200 * len(loop_names()))
+# It takes for granted that three threads have begun when a fourth lets them go on: on a busy machine one of
+# them comes later, under trio as well.
+RACE = "tests/test_to_thread.py::TestBlockingPortalProvider::test_multiple_threads"
 ANYIO = Suite(
     "anyio",
     "4.16.0",
-    ("-p", "no:asyncio", "tests/test_fileio.py", "tests/test_tempfile.py", "tests/test_to_thread.py"),
+    (
+        *("-p", "no:asyncio", "--deselect", RACE),
+        *("tests/test_fileio.py", "tests/test_tempfile.py", "tests/test_to_thread.py"),
+    ),
     {},
     250,
 )
