@@ -60,7 +60,7 @@ def test_a_timer_never_fires_early(loop):
     assert not early
 
 
-@pytest.mark.parametrize("delay", [0, 0.0, -1, -1e9, -math.inf, math.nan, False, 1e-9, 1e-12])
+@pytest.mark.parametrize("delay", [0, 0.0, -1, -1e9, -math.inf, False, 1e-9, 1e-12])
 def test_delays_that_are_over_at_once(same_as_asyncio, delay):
     def scenario(make):
         with closing(make()) as loop:
@@ -74,17 +74,14 @@ def test_delays_that_are_over_at_once(same_as_asyncio, delay):
     assert same_as_asyncio(scenario) == ["soon", "timer"]
 
 
-def test_a_time_that_is_no_number_does_not_hold_up_the_others(same_as_asyncio):
-    def scenario(make):
-        with closing(make()) as loop:
-            trace = []
-            loop.call_at(math.nan, trace.append, "nan")
-            loop.call_later(0.001, trace.append, "first")
-            loop.call_later(0.002, loop.stop)
-            loop.run_forever()
-            return trace
-
-    assert same_as_asyncio(scenario) == ["nan", "first"]
+@pytest.mark.beyond_asyncio("from 3.13 on it ends the run by ValueError")
+def test_a_time_that_is_no_number_does_not_hold_up_the_others(loop):
+    trace = []
+    loop.call_at(math.nan, trace.append, "nan")
+    loop.call_later(0.001, trace.append, "first")
+    loop.call_later(0.002, loop.stop)
+    loop.run_forever()
+    assert trace == ["nan", "first"]
 
 
 @pytest.mark.parametrize("delay", [3600, 1e9, 1e18, math.inf])
