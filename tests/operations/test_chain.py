@@ -204,23 +204,24 @@ async def test_cancelled_when_all_is_done(world: World) -> None:
     assert world.path("file") not in leaks.open_fds().values()
 
 
+async def open_read_close(world: World) -> None:
+    async with ringloop.chain() as c:
+        fd = c.open(world.path("file"), os.O_RDONLY)
+        c.read(fd, 100, 0)
+        c.close(fd)
+
+
 @pytest.mark.parametrize("ends", ["cancel", "close"])
 async def test_given_up_at_any_time(world: World, ends: str) -> None:
-    async def run() -> None:
-        async with ringloop.chain() as c:
-            fd = c.open(world.path("file"), os.O_RDONLY)
-            c.read(fd, 100, 0)
-            c.close(fd)
-
     for count in range(40):
-        tasks = [asyncio.ensure_future(run()) for _ in range(5)]
+        tasks = [asyncio.ensure_future(open_read_close(world)) for _ in range(5)]
         for _ in range(count % 8):
             await asyncio.sleep(0)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         if ends == "close":
-            coroutine = run()
+            coroutine = open_read_close(world)
             with contextlib.suppress(StopIteration):
                 coroutine.send(None)
             coroutine.close()
@@ -231,16 +232,10 @@ async def test_given_up_at_any_time(world: World, ends: str) -> None:
 
 @ringloop_only
 def test_closed_with_its_loop(world: World) -> None:
-    async def run() -> None:
-        async with ringloop.chain() as c:
-            fd = c.open(world.path("file"), os.O_RDONLY)
-            c.read(fd, 100, 0)
-            c.close(fd)
-
     for count in range(20):
         loop = ringloop.new_event_loop()
         loop.set_exception_handler(lambda *_: None)  # tasks are destroyed
-        tasks = [loop.create_task(run()) for _ in range(10)]
+        tasks = [loop.create_task(open_read_close(world)) for _ in range(10)]
         turn(loop, 1 + count % 7)
         loop.close()
         del tasks
