@@ -7,11 +7,49 @@ source that is read slowly floods neither the kernel nor memory. They begin in t
 import asyncio
 import collections
 
+cimport cython
+from libc.stdint cimport uint64_t
+
 from ringloop._core cimport LoopCore
-from ringloop._request cimport Request, make_request
+from ringloop._flight cimport RL_CAN_READ_CACHED
+from ringloop._request cimport Request
 
 cdef dict NO_NAMES = {}            # never written to
 cdef object NOTHING = object()     # in the place of a result that there will not be
+
+
+@cython.final
+cdef class Item(Request):
+    """One operation of a batch."""
+
+    cdef int tell_completed(self, object owner) except -1:
+        cdef Batch batch = owner
+        batch.in_flight.discard(self)
+        batch.ready.append(self)
+        if batch.waiters:
+            batch.wake()
+        return 0
+
+    cdef int tell_dropped(self, object owner) except -1:
+        (<Batch> owner).in_flight.discard(self)
+        return 0
+
+    cdef object achieved(self):
+        """The result, or the exception that is in its place; whoever gets it owns it."""
+        if self.refusal is not None:
+            return self.refusal
+        try:
+            result = self.value() if self.outcome >= 0 else self.result_of_error()
+        except ValueError as exc:
+            result = exc
+        self.collected = True
+        return result
+
+    cdef object result_of_error(self):
+        failure = self.failure()
+        if failure is None:
+            return self.value()
+        return asyncio.CancelledError() if self.cancel_asked else failure
 
 
 cdef class Batch:
@@ -29,7 +67,7 @@ cdef class Batch:
         self.has_cookies = cookies is not None
         self.source = zip(ops, cookies, strict=True) if self.has_cookies else iter(ops)
         self.added = collections.deque()
-        self.ready = collections.deque()
+        self.ready = []
         self.in_flight = set()
         self.waiters = []
 
@@ -37,7 +75,7 @@ cdef class Batch:
         raise TypeError(f"cannot pickle {type(self).__name__!r} object")
 
     def __repr__(self):
-        return f"<batch in_flight={len(self.in_flight)} ready={len(self.ready)} limit={self.limit}>"
+        return f"<batch in_flight={len(self.in_flight)} ready={self.ready_count()} limit={self.limit}>"
 
     # --- what is to be done
 
@@ -52,71 +90,90 @@ cdef class Batch:
         if self.waiters:
             self.pump()
 
-    cdef object next_request(self):
-        """The next operation, as a request or as what `refused` makes; None: there is none."""
-        cdef Request request
-        cdef dict kwargs = NO_NAMES
-        cdef tuple args
+    cdef Item next_item(self):
+        """The next operation; None: there is none."""
+        cdef Item item
+        cdef object asked
         cdef object cookie = self.taken
+        cdef dict kwargs = NO_NAMES
+        cdef Py_ssize_t first = 1  # of the operation's arguments
         if self.held is not None:
-            request, self.held = self.held, None
-            return request
+            item, self.held = self.held, None
+            return item
         try:
-            item = next(self.source)
+            asked = next(self.source)
         except StopIteration:
             if not self.added:
                 return None
-            op, args, kwargs, cookie = self.added.popleft()
+            op, asked, kwargs, cookie = self.added.popleft()
+            first = 0
         else:
             if self.has_cookies:
-                item, cookie = item
-            if type(item) is tuple and item:
-                op, args = item[0], item[1:]
-            else:
-                op, *rest = item
-                args = tuple(rest)
-        index = self.taken
+                asked, cookie = asked
+            if type(asked) is not tuple or not asked:
+                op, *rest = asked
+                asked = (op, *rest)
+            op = (<tuple> asked)[0]
+        item = Item.__new__(Item)
+        item.cookie = cookie
+        item.index = self.taken
         self.taken += 1
         try:
-            request = make_request(op, args, kwargs)
+            item.ask(op, asked, first, kwargs)
         except Exception as exc:
-            return self.refused(index, cookie, exc)
-        request.cookie = cookie
-        request.index = index
-        return request
-
-    cdef object refused(self, Py_ssize_t index, object cookie, object exc):
-        return index, cookie, exc
+            item.refusal = exc
+        return item
 
     cdef int pump(self) except -1:
         """Begins what may begin now."""
-        cdef Request request
-        cdef bint native = isinstance(self.loop, LoopCore)
-        while len(self.in_flight) + len(self.ready) < self.limit:
-            item = self.next_request()
+        cdef Item item
+        cdef LoopCore loop = self.loop if isinstance(self.loop, LoopCore) else None
+        while len(self.in_flight) + self.ready_count() < self.limit:
+            item = self.next_item()
             if item is None:
                 break
-            if isinstance(item, tuple):
+            if item.refusal is not None:
                 self.ready.append(item)
                 continue
-            request = item
-            if native and request.spec.at_once:
-                if not (<LoopCore> self.loop).take_inline_turn():
-                    # Others run first.
-                    self.held = request
-                    self.loop.call_soon(self.go_on)
-                    break
-                request.has_turn = True
+            if loop is not None and item.spec.at_once and not loop.take_inline_turn():
+                # Others run first.
+                self.held = item
+                loop.call_soon(self.go_on)
+                break
             try:
-                if request.launch(self.loop, self, True):
-                    self.ready.append(request)
-                else:
-                    self.in_flight.add(request)
+                self.launch(loop, item)
             except Exception as exc:
-                self.ready.append(self.refused(request.index, request.cookie, exc))
+                item.refusal = exc
+                self.ready.append(item)
         if self.ready:
             self.wake()
         return 0
+
+    cdef int launch(self, LoopCore loop, Item item) except -1:
+        """Begins an operation, which has its turn if it needs one."""
+        if loop is None:
+            item.launch_thread(self.loop, self)
+        else:
+            item.loop = loop
+            if item.spec.at_once and not self.reads_with_others(loop, item) and item.is_done_at_once():
+                self.ready.append(item)
+                return 0
+            item.launch_in_flight(self)
+        self.in_flight.add(item)
+        return 0
+
+    cdef bint reads_with_others(self, LoopCore loop, Item item) except -1:
+        """Whether it is one of many reads that a ring does while they are submitted, by one system call.
+
+        It does so where RWF_NOWAIT is known, which the first read of an fd finds out.
+        """
+        cdef uint64_t fds = item.small_read()
+        if fds == 0 or not loop.driver.capabilities & RL_CAN_READ_CACHED:
+            return False
+        if self.tried_fds & fds == 0:
+            self.tried_fds |= fds
+            return False
+        return item.refusals() & fds == 0
 
     def go_on(self):
         """The loop's next pass: more may be done at once."""
@@ -142,35 +199,21 @@ cdef class Batch:
                 waiter.set_result(None)
         return 0
 
-    def _completed(self, request):
-        self.in_flight.discard(request)
-        self.ready.append(request)
-        self.wake()
+    cdef Py_ssize_t ready_count(self) noexcept:
+        return len(self.ready) - self.given
 
-    def _dropped(self, request):
-        self.in_flight.discard(request)
-
-    cdef tuple outcome(self, object item):
-        """(index, cookie, result or exception); whoever gets it owns it."""
-        cdef Request request
-        if isinstance(item, tuple):
-            return item
-        request = item
-        try:
-            result = request.value() if request.outcome >= 0 else self.result_of_error(request)
-        except ValueError as exc:
-            result = exc
-        request.collected = True
-        return request.index, request.cookie, result
-
-    cdef object result_of_error(self, Request request):
-        failure = request.failure()
-        if failure is None:
-            return request.value()
-        return asyncio.CancelledError() if request.cancel_asked else failure
+    cdef Item next_ready(self):
+        """The oldest of those that are ready, of which there is one."""
+        cdef Item item = self.ready[self.given]
+        self.ready[self.given] = None
+        self.given += 1
+        if self.given == len(self.ready):
+            self.ready.clear()
+            self.given = 0
+        return item
 
     async def _next(self):
-        """The next outcome; None: nothing is outstanding."""
+        """The next that is over; None: nothing is outstanding."""
         loop = asyncio.get_running_loop()
         if self.loop is None:
             self.loop = loop
@@ -192,28 +235,28 @@ cdef class Batch:
             finally:
                 if waiter in self.waiters:
                     self.waiters.remove(waiter)
-        return self.outcome(self.ready.popleft())
+        return self.next_ready()
 
     def __aiter__(self):
         return self
 
     async def __anext__(self):
-        outcome = self.outcome(self.ready.popleft()) if self.ready else await self._next()
-        if outcome is None:
+        cdef Item item = self.next_ready() if self.ready else await self._next()
+        if item is None:
             raise StopAsyncIteration
-        _, cookie, result = outcome
-        return cookie, result
+        return item.cookie, item.achieved()
 
     def __await__(self):
         return self._all().__await__()
 
     async def _all(self):
         cdef list results = []
+        cdef Item item
         try:
-            while (outcome := await self._next()) is not None:
-                keep_result(results, outcome)
+            while (item := await self._next()) is not None:
+                keep_result(results, item)
                 while self.ready:
-                    keep_result(results, self.outcome(self.ready.popleft()))
+                    keep_result(results, self.next_ready())
         except asyncio.CancelledError:
             await self.aclose()
             raise
@@ -245,10 +288,11 @@ cdef class Batch:
             self.give_back()
 
     cdef int give_back(self) except -1:
+        cdef Item item
         while self.ready:
-            item = self.ready.popleft()
-            if isinstance(item, Request):
-                (<Request> item).give_back()
+            item = self.next_ready()
+            if item.refusal is None:
+                item.give_back()
         return 0
 
     async def __aenter__(self):
@@ -258,15 +302,15 @@ cdef class Batch:
         await self.aclose()
 
 
-cdef int keep_result(list results, tuple outcome) except -1:
+cdef int keep_result(list results, Item item) except -1:
     """At its place."""
-    cdef Py_ssize_t index = outcome[0]
-    if index == len(results):
-        results.append(outcome[2])
+    result = item.achieved()
+    if item.index == len(results):
+        results.append(result)
         return 0
-    while index >= len(results):
+    while item.index >= len(results):
         results.append(NOTHING)
-    results[index] = outcome[2]
+    results[item.index] = result
     return 0
 
 

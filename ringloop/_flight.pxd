@@ -25,7 +25,7 @@ cdef extern from "driver.h" nogil:
         RL_CANCEL_ALL, RL_CANCEL_ANY
         RL_CQE_BUFFER, RL_CQE_MORE, RL_CQE_SOCK_NONEMPTY, RL_CQE_BUFFER_SHIFT
         RL_CAN_RECV_MULTISHOT, RL_CAN_ACCEPT_MULTISHOT, RL_CAN_POLL_MULTISHOT, RL_CAN_CANCEL_ANY
-        RL_CAN_POLL_FIRST, RL_CAN_HOLD_FILES
+        RL_CAN_POLL_FIRST, RL_CAN_HOLD_FILES, RL_CAN_READ_CACHED
         RL_WAIT_FOREVER
     ctypedef struct rl_sqe "struct rl_sqe":
         uint8_t opcode

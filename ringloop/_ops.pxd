@@ -72,6 +72,8 @@ cdef extern from "resident.h" nogil:
     int rl_resident_close_fd(rl_resident *resident, int fd)
     int rl_resident_look(rl_resident *resident, int fd, uint32_t *kind, rl_statx *status)
     void rl_resident_forget(rl_resident_file *file)
+    uint64_t *rl_resident_refusals(rl_resident *resident)
+    uint64_t rl_resident_fd_class(int fd)
 
 
 cdef union Request:

@@ -44,15 +44,14 @@ cdef class Lock:
 cdef class Request(Call):
     cdef Spec spec
     cdef object owner              # told of the end by _completed(request) or _dropped(request)
-    cdef object cookie
-    cdef Py_ssize_t index          # among those of a batch
     cdef list locks                # views of the caller's memory
     cdef list keeps                # what else the request points into
     cdef bint over                 # the outcome is final
-    cdef bint has_turn             # to be done at once
 
+    cdef int ask(self, object operation, tuple given, Py_ssize_t first, dict named) except -1
     cdef int for_spec(self, Spec spec) except -1
-    cdef int fill(self, object given) except -1
+    cdef int fill(self, object given, Py_ssize_t first) except -1
+    cdef int keep(self, object memory) except -1
     cdef int fill_argument(self, int position, object value) except -1
     cdef int fill_memory(self, int position, int kind, object value) except -1
     cdef int fill_path(self, int position, object value) except -1
@@ -65,10 +64,15 @@ cdef class Request(Call):
     cdef Lock lend(self, object value, bint writable)
     cdef bytes room(self, Py_ssize_t length)
     cpdef bint launch(self, object loop, object owner, bint may_be_at_once) except -1
+    cdef bint is_done_at_once(self) except -1
+    cdef uint64_t small_read(self) noexcept
+    cdef uint64_t refusals(self) except? 0
+    cdef int launch_in_flight(self, object owner) except -1
     cdef bint goes_on(self) noexcept
     cdef int end(self) except -1
+    cdef int tell_completed(self, object owner) except -1
+    cdef int tell_dropped(self, object owner) except -1
     cdef object take_message(self)
 
 
 cdef Spec spec_of(object name)
-cpdef Request make_request(object operation, tuple given, dict named)

@@ -20,9 +20,10 @@ from ringloop._flight cimport (
     RL_OP_CLOSE, RL_OP_MSG_RING, RL_OP_OPENAT, RL_OP_READ, RL_OP_RECVMSG, RL_OP_STATX, RL_SQE_ASYNC, rl_sqe,
 )
 from ringloop._ops cimport (
-    CALL_OVER, RL_RESIDENT_BYTES_MAX, RL_WOULD_BLOCK, Call, rl_execute_with_priority, rl_resident_close_fd,
-    rl_resident_file, rl_resident_forget, rl_resident_identify, rl_resident_open, rl_resident_pread_fd,
-    rl_resident_pwrite, rl_resident_stat, rl_statx,
+    CALL_OVER, RL_RESIDENT_BYTES_MAX, RL_WOULD_BLOCK, Call, rl_execute_with_priority, rl_resident,
+    rl_resident_close_fd, rl_resident_fd_class, rl_resident_file, rl_resident_forget, rl_resident_identify,
+    rl_resident_open, rl_resident_pread_fd, rl_resident_pwrite, rl_resident_refusals, rl_resident_stat,
+    rl_statx,
 )
 from ringloop._os cimport stat_result
 
@@ -52,6 +53,8 @@ cdef enum:
     IO_BYTES_MAX = 0x7FFFF000      # more is not moved by one system call
     ADDRESS_BYTES = 128
     VECTORS_MAX = 1024             # the kernel's UIO_MAXIOV
+    # To submit a read of more with others gains nothing, and a ring would copy all of it at once.
+    SMALL_READ_BYTES = 16384
     # What the kernel says inside, and a cancelled request of a worker's may let out (6.18).
     RESTART_FIRST = 512
     RESTART_LAST = 516
@@ -153,14 +156,10 @@ cdef Spec spec_of(object name):
     return spec
 
 
-cpdef Request make_request(object operation, tuple given, dict named):
+def make_request(operation, tuple given, dict named):
     """A request that is filled in and not in flight. Raises what bad arguments are."""
     cdef Request request = Request.__new__(Request)
-    cdef Spec spec = SPECS.get(operation)
-    if spec is None:
-        spec = spec_of(operation)
-    request.for_spec(spec)
-    request.fill(spec.bind(given, named))
+    request.ask(operation, given, 0, named)
     return request
 
 
@@ -221,9 +220,18 @@ cdef class Request(Call):
 
     # --- filling in
 
+    cdef int ask(self, object operation, tuple given, Py_ssize_t first, dict named) except -1:
+        """Fills in what a caller gave, from `first` on."""
+        cdef Spec spec = SPECS.get(operation)
+        if spec is None:
+            spec = spec_of(operation)
+        self.for_spec(spec)
+        if spec.arrange is None and not named and len(given) - first == spec.given_count:
+            return self.fill(given, first)
+        return self.fill(spec.bind(given[first:], named), 0)
+
     cdef int for_spec(self, Spec spec) except -1:
         self.spec = spec
-        self.keeps = []
         self.stage = CALL_OVER  # nobody steps through it as through a coroutine
         if spec.opcode >= 0:
             self.for_entry(spec.name, spec.opcode, 0)
@@ -235,14 +243,20 @@ cdef class Request(Call):
         self.bounded = not spec.waits
         return 0
 
-    cdef int fill(self, object given) except -1:
+    cdef int fill(self, object given, Py_ssize_t first) except -1:
         cdef Spec spec = self.spec
         cdef int position
         for position in range(spec.count):
             if spec.given[position] < 0:
                 self.fill_argument(position, spec.defaults[position])
             else:
-                self.fill_argument(position, given[spec.given[position]])
+                self.fill_argument(position, given[first + spec.given[position]])
+        return 0
+
+    cdef int keep(self, object memory) except -1:
+        if self.keeps is None:
+            self.keeps = []
+        self.keeps.append(memory)
         return 0
 
     cdef int fill_argument(self, int position, object value) except -1:
@@ -300,7 +314,7 @@ cdef class Request(Call):
         else:
             lock = self.lend(value, kind == KIND_MEMORY)
             return self.point(position, lock.view.buf, lock.view.len)
-        self.keeps.append(memory)
+        self.keep(memory)
         return self.point(position, PyBytes_AS_STRING(memory), PyBytes_GET_SIZE(memory))
 
     cdef int fill_path(self, int position, object value) except -1:
@@ -311,7 +325,7 @@ cdef class Request(Call):
             self.path = value
         else:
             self.path2 = value
-        self.keeps.append(path)
+        self.keep(path)
         return self.point(position, PyBytes_AS_STRING(path), 0)
 
     cdef int fill_vector(self, int position, object buffers, bint writable) except -1:
@@ -327,7 +341,7 @@ cdef class Request(Call):
             lock = self.lend(buffers[index], writable)
             vector[index].iov_base = lock.view.buf
             vector[index].iov_len = lock.view.len
-        self.keeps.append(memory)
+        self.keep(memory)
         return self.point(position, vector, count)
 
     cdef int fill_message_out(self, int position, object parts) except -1:
@@ -335,7 +349,8 @@ cdef class Request(Call):
         buffers = tuple(buffers)
         cdef bytes memory = self.room(sizeof(msghdr))
         cdef msghdr *message = <msghdr *> PyBytes_AS_STRING(memory)
-        self.keeps += [memory, control, name]
+        for kept in (memory, control, name):
+            self.keep(kept)
         self.fill_vector(position, buffers, False)
         message.msg_iov = <iovec *> self.request.entry.sqe.address
         message.msg_iovlen = len(buffers)
@@ -371,7 +386,7 @@ cdef class Request(Call):
             return self.store(position, <uint64_t> (value & 0xFFFF_FFFF_FFFF_FFFF))
         if isinstance(value, (str, bytes)):
             value = os.fsencode(value)
-            self.keeps.append(value)
+            self.keep(value)
             return self.store(position, <uint64_t> PyBytes_AS_STRING(value))
         lock = self.lend(value, False)
         return self.store(position, <uint64_t> lock.view.buf)
@@ -433,16 +448,40 @@ cdef class Request(Call):
             self.launch_thread(loop, owner)
             return False
         self.loop = loop
-        if self.spec.at_once and may_be_at_once and (self.has_turn or self.loop.take_inline_turn()):
-            self.outcome = self.at_once()
-            if self.outcome != RL_WOULD_BLOCK:
-                self.locks = None
-                self.over = True
-                return True
+        if may_be_at_once and self.spec.at_once and self.loop.take_inline_turn() and self.is_done_at_once():
+            return True
+        self.launch_in_flight(owner)
+        return False
+
+    cdef bint is_done_at_once(self) except -1:
+        """Does it if that takes microseconds."""
+        self.outcome = self.at_once()
+        if self.outcome == RL_WOULD_BLOCK:
+            return False
+        self.locks = None
+        self.over = True
+        return True
+
+    cdef uint64_t small_read(self) noexcept:
+        """The class of its fd, see rl_resident_refusals(), if it is a read of a few pages, else 0.
+
+        Not at the file's own position, which a ring reads and moves without a lock.
+        """
+        cdef rl_sqe *sqe = &self.request.entry.sqe
+        if self.by_number or sqe.opcode != RL_OP_READ or sqe.length > SMALL_READ_BYTES \
+                or <int64_t> sqe.offset < 0:
+            return 0
+        return rl_resident_fd_class(sqe.fd)
+
+    cdef uint64_t refusals(self) except? 0:
+        """The classes of fds for which RWF_NOWAIT was refused."""
+        cdef rl_resident *known = self.resident()
+        return 0 if known == NULL else rl_resident_refusals(known)[0]
+
+    cdef int launch_in_flight(self, object owner) except -1:
         self.owner = owner
         self.settles = True            # also a poll, which is made again
-        self.start(self.loop)
-        return False
+        return self.start(self.loop)
 
     cdef int choose_executor(self) noexcept:
         Call.choose_executor(self)
@@ -529,13 +568,20 @@ cdef class Request(Call):
         self.give_back()
         if self.owner is not None:
             owner, self.owner = self.owner, None
-            owner._dropped(self)
+            self.tell_dropped(owner)
 
     cdef int end(self) except -1:
         self.locks = None
         self.over = True
         owner, self.owner = self.owner, None
+        return self.tell_completed(owner)
+
+    cdef int tell_completed(self, object owner) except -1:
         owner._completed(self)
+        return 0
+
+    cdef int tell_dropped(self, object owner) except -1:
+        owner._dropped(self)
         return 0
 
     def cancel(self):
@@ -568,7 +614,7 @@ cdef class Request(Call):
         if kind == RESULT_INTEGER or kind == RESULT_FD:
             return self.outcome
         if kind == RESULT_BYTES:
-            return self.kept if self.outcome == len(self.kept) else self.kept[:self.outcome]
+            return self.kept if self.outcome == PyBytes_GET_SIZE(self.kept) else self.kept[:self.outcome]
         if kind == RESULT_STAT:
             return stat_result(<rl_statx *> self.request.entry.sqe.offset)
         if self.request.entry.sqe.opcode == RL_OP_RECVMSG and not self.by_number:

@@ -27,7 +27,8 @@ enum { /* rl_driver.capabilities: what rooms above choose their strategy by */
     RL_CAN_CANCEL_ANY = 1 << 3,       /* one cancel for everything in flight */
     RL_CAN_POLL_FIRST = 1 << 4,       /* a send or receive that waits before its first attempt */
     RL_CAN_TELL_PENDING = 1 << 5,     /* *sq_flags, or completions, tell of all that has happened */
-    RL_CAN_HOLD_FILES = 1 << 6        /* an armed request keeps its file open */
+    RL_CAN_HOLD_FILES = 1 << 6,       /* an armed request keeps its file open */
+    RL_CAN_READ_CACHED = 1 << 7       /* `enter` itself reads what is cached, where RWF_NOWAIT is known */
 };
 
 enum { RL_WAIT_FOREVER = -1 };

@@ -114,11 +114,12 @@ int rl_resident_identify(struct rl_resident *resident, int fd, bool may_wait, st
 /*
  * For resident_io.c: whether an fd about which nothing is known may be asked anything; what it is, and
  * RL_FS_* of where, as 0, -errno or RL_WOULD_BLOCK; and for which of 64 classes of fds RWF_NOWAIT was
- * refused last, a hint of what to try first.
+ * refused last, a hint of what to try first, with the bit of an fd's class.
  */
 bool rl_resident_may_ask(struct rl_resident *resident);
 int rl_resident_look(struct rl_resident *resident, int fd, uint32_t *kind, struct rl_statx *status);
 uint64_t *rl_resident_refusals(struct rl_resident *resident);
+uint64_t rl_resident_fd_class(int fd);
 
 /* Fills *file by what rl_resident_look() found and fcntl(F_GETFL) answered. */
 void rl_resident_fill(struct rl_resident_file *file, uint32_t kind, int flags, const struct rl_statx *status);

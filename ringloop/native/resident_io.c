@@ -71,8 +71,7 @@ static int64_t settled(long result)
     return errno == EAGAIN || errno == EINTR || errno == EPERM || errno == ENOSYS ? RL_WOULD_BLOCK : -errno;
 }
 
-/* The bit of rl_resident_refusals() for this fd. */
-static uint64_t class_of(int fd)
+uint64_t rl_resident_fd_class(int fd)
 {
     return (uint64_t)1 << (fd & 63);
 }
@@ -289,7 +288,7 @@ static int64_t read_cached(struct rl_resident *resident, int fd, void *buffer, s
         return RL_WOULD_BLOCK;
     long result = pread_nowait(fd, buffer, length, offset);
     if (result < 0 && errno == EOPNOTSUPP) {
-        *rl_resident_refusals(resident) |= class_of(fd);
+        *rl_resident_refusals(resident) |= rl_resident_fd_class(fd);
         return RL_WOULD_BLOCK;
     }
     return settled(result);
@@ -305,7 +304,8 @@ int64_t rl_resident_pread_fd(struct rl_resident *resident, int fd, void *buffer,
         return RL_WOULD_BLOCK;
     if (length > RL_RESIDENT_BYTES_MAX)
         length = RL_RESIDENT_BYTES_MAX;
-    bool is_tried = offset >= 0 && length != 0 && (*rl_resident_refusals(resident) & class_of(fd)) == 0;
+    uint64_t fds = rl_resident_fd_class(fd);
+    bool is_tried = offset >= 0 && length != 0 && (*rl_resident_refusals(resident) & fds) == 0;
     int flags = 0;
     if (is_tried) {
         flags = fcntl(fd, F_GETFL);
@@ -324,9 +324,9 @@ int64_t rl_resident_pread_fd(struct rl_resident *resident, int fd, void *buffer,
     rl_resident_fill(&file, kind, flags, &status);
     int64_t count = rl_resident_pread(fd, &file, buffer, length, offset);
     if (file.lacks_nowait)
-        *rl_resident_refusals(resident) |= class_of(fd);
+        *rl_resident_refusals(resident) |= fds;
     else
-        *rl_resident_refusals(resident) &= ~class_of(fd);
+        *rl_resident_refusals(resident) &= ~fds;
     rl_resident_forget(&file);
     return count;
 }

@@ -237,7 +237,7 @@ static int map_queues(struct rl_ring *ring, const struct rl_params *params)
  */
 static uint32_t capabilities_of(const struct rl_params *params)
 {
-    uint32_t capabilities = RL_CAN_TELL_PENDING | RL_CAN_HOLD_FILES;
+    uint32_t capabilities = RL_CAN_TELL_PENDING | RL_CAN_HOLD_FILES | RL_CAN_READ_CACHED;
     if (params->features & RL_FEATURE_RSRC_TAGS) /* 5.13 */
         capabilities |= RL_CAN_POLL_MULTISHOT;
     if (params->flags & RL_SETUP_TASKRUN_FLAG) /* 5.19 */

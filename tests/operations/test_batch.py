@@ -1,6 +1,7 @@
 """`ringloop.batch`: all results, right and with their cookies; bounded; ends."""
 
 import asyncio
+import errno
 import gc
 import os
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ import pytest
 import ringloop
 from operations.world import CONTENT, World, is_ringloop, mounts_learnt
 from support import leaks
+from support.marks import ringloop_only
 from support.waiting import until_asleep
 
 COUNT = 10_000
@@ -28,6 +30,53 @@ async def test_ten_thousand_reads_in_order(world: World) -> None:
     fd = world.open()
     results = await ringloop.batch(("read", fd, 3, number % 1000) for number in range(COUNT))
     assert results == [CONTENT[number % 1000 : number % 1000 + 3] for number in range(COUNT)]
+
+
+def knows_nowait(fd: int) -> bool:
+    """Whether the file system has a read that does not wait."""
+    try:
+        os.preadv(fd, [bytearray(1)], 0, os.RWF_NOWAIT)
+    except OSError as exc:
+        return exc.errno != errno.EOPNOTSUPP
+    return True
+
+
+@ringloop_only
+def test_a_ring_does_many_cached_reads_by_one_system_call(world: World) -> None:
+    fd = world.open()
+
+    async def main() -> None:
+        loop: Any = asyncio.get_running_loop()
+        await mounts_learnt(world)
+        before = loop._counters()
+        await ringloop.batch(("read", fd, 3, number % 1000) for number in range(COUNT))
+        after = loop._counters()
+        if loop.driver == "io_uring" and knows_nowait(fd):
+            assert after["submitted"] - before["submitted"] > 9 * COUNT // 10
+            assert after["enters"] - before["enters"] < COUNT // 8
+        else:
+            assert after["submitted"] - before["submitted"] < COUNT // 10
+
+    ringloop.run(main())
+
+
+@pytest.mark.parametrize("length", [0, 1, 4096, 16384, 16385, 70000])
+async def test_reads_are_as_long_as_the_file_goes(world: World, length: int) -> None:
+    content = os.urandom(60_000)
+    Path(world.path("large")).write_bytes(content)
+    fd = world.open("large")
+    memory = world.keep(os.memfd_create("large"))
+    os.write(memory, content)
+    offsets = [0, 1, 4095, 40_000, 59_999, 60_000, 70_000] * 3
+    operations = [("read", of, length, offset) for offset in offsets for of in (fd, memory)]
+    results = await ringloop.batch(operations)
+    assert results == [content[offset : offset + length] for offset in offsets for _ in (fd, memory)]
+
+
+async def test_reads_at_the_files_position_follow_each_other(world: World) -> None:
+    fd = world.open()
+    results = await ringloop.batch([("read", fd, 10, None)] * 100, limit=1)
+    assert b"".join(results) == CONTENT
 
 
 async def test_ten_thousand_stats_with_cookies(world: World) -> None:
