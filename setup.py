@@ -66,11 +66,11 @@ RESIDENT = ("mounts", "resident", "resident_io")
 LINKED_INTO = {
     "_flight": ("buffers", *EPOLL, "execute", "threads", "workers"),
     "_core": ("retired", "ring", "ring_setup"),
-    "_ops": ("execute", *RESIDENT),
+    "_ops": ("execute", "fifo", *RESIDENT),
     "_os": RESIDENT,
     "_request": RESIDENT,
     "_os_fds": ("prefetch", "streams", *RESIDENT),
-    "_os_listing": ("listing",),
+    "_os_listing": ("listing", *RESIDENT),
     "_descriptor": RESIDENT,
     "_opening": RESIDENT,
     "_raw": RESIDENT,

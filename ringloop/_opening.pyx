@@ -123,6 +123,14 @@ cdef class Opening(Attempt):
     cdef object write_behind
     cdef Mode known_mode           # None: the arguments are not checked yet
     cdef object opened
+    cdef int fifo_fd               # what was opened unawares: see wait_for_writer(); -1: none
+
+    def __cinit__(self):
+        self.fifo_fd = -1
+
+    def __dealloc__(self):
+        if self.fifo_fd >= 0:
+            close_fd(self.fifo_fd)
 
     cdef str call_name(self):
         return "open"
@@ -180,6 +188,9 @@ cdef class Opening(Attempt):
         call.request.entry.sqe.op_flags = self.known_mode.flags
         # In a ring's own context opening a FIFO would not wait for the other end (6.18).
         call.request.entry.sqe.flags = RL_SQE_ASYNC
+        if self.fifo_fd >= 0:
+            call.wait_for_writer(self.fifo_fd)
+            self.fifo_fd = -1
         return call
 
     cdef object at_once(self, object loop):
@@ -195,6 +206,8 @@ cdef class Opening(Attempt):
         fd = rl_resident_open_unseen(
             resident_of(loop), AT_FDCWD, PyBytes_AS_STRING(encoded), self.known_mode.flags, &known, &status)
         if fd == RL_WOULD_BLOCK:
+            if known.waits_for_writer:
+                self.fifo_fd = known.fifo_fd
             return NotImplemented
         if fd < 0:
             raise OSError(-fd, os.strerror(-fd), self.path)

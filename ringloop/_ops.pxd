@@ -47,6 +47,8 @@ cdef extern from "resident.h" nogil:
         uint32_t kind
         bint reads
         bint writes
+        bint waits_for_writer
+        int fifo_fd
         uint64_t size
     ctypedef struct rl_resident "struct rl_resident"
     rl_resident *rl_resident_learn()
@@ -104,6 +106,7 @@ cdef class Call(Operation):
     cdef bint cancel_asked
     cdef Py_buffer view            # the caller's memory, locked while the kernel may touch it
     cdef bint lent                 # view is held
+    cdef int fifo_fd               # what was opened unawares: see wait_for_writer(); -1: none
     cdef bint only_once            # a signal may interrupt it after it did what it does
     cdef bint executed             # by a thread, under another loop
     cdef bint completed            # the loop told of the last completion
@@ -127,6 +130,8 @@ cdef class Call(Operation):
     cdef int start(self, Flight loop) except -1
     cdef int abandon(self) except -1
     cdef int unlock(self) except -1
+    cdef int wait_for_writer(self, int fifo_fd) noexcept
+    cdef void hand_over_fifo(self) noexcept
     cdef object error(self)
 
 

@@ -19,8 +19,9 @@ import warnings
 from cpython.buffer cimport PyBuffer_Release
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF
-from libc.stdint cimport int64_t, uint8_t
+from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.string cimport memset
+from posix.unistd cimport close as close_fd
 
 from ringloop._core cimport LoopCore
 from ringloop._flight cimport (
@@ -32,6 +33,9 @@ from ringloop._running cimport running_loop
 
 cdef extern from "<errno.h>" nogil:
     enum: ECANCELED, EINTR
+
+cdef extern from "fifo.h" nogil:
+    int64_t rl_fifo_execute(rl_work *work)
 
 cdef extern from "Python.h":
     enum: PYGEN_RETURN, PYGEN_NEXT
@@ -126,6 +130,7 @@ cdef class Call(Operation):
         memset(&self.request, 0, sizeof(self.request))
         # No result that could be given back, as 0 would be: that is an fd.
         self.outcome = RL_WOULD_BLOCK
+        self.fifo_fd = -1
 
     def __del__(self):
         if self.stage == CALL_NEW and self.name is not None:
@@ -137,6 +142,8 @@ cdef class Call(Operation):
     def __dealloc__(self):
         if self.lent:
             PyBuffer_Release(&self.view)
+        if self.fifo_fd >= 0:
+            close_fd(self.fifo_fd)
 
     def __repr__(self):
         return f"<call {self.name}>"
@@ -299,7 +306,7 @@ cdef class Call(Operation):
 
     cdef int choose_executor(self) noexcept:
         if self.by_number:
-            self.request.work.execute = rl_execute_call
+            self.request.work.execute = rl_execute_call if self.fifo_fd < 0 else rl_fifo_execute
             self.request.work.interruptible = True
         else:
             self.request.work.execute = rl_execute_sqe_work
@@ -337,6 +344,7 @@ cdef class Call(Operation):
             # A signal that was for others (PEP 475), or the end of a run.
             return self.loop.submit(self)
         self.completed = True
+        self.hand_over_fifo()
         if self.future is None:
             self.unlock()
             self.give_back()
@@ -348,6 +356,7 @@ cdef class Call(Operation):
 
     cdef void discard(self, int64_t result, uint32_t flags) noexcept:
         self.outcome = result
+        self.hand_over_fifo()
         self.give_back()
 
     def loop_cancel(self):
@@ -378,6 +387,20 @@ cdef class Call(Operation):
             self.lent = False
             PyBuffer_Release(&self.view)
         return 0
+
+    cdef int wait_for_writer(self, int fifo_fd) noexcept:
+        """What was to be opened is: from now on the call is to wait until the FIFO has a writer."""
+        memset(&self.request.call.number, 0, sizeof(self.request) - sizeof(self.request.work))
+        self.fifo_fd = fifo_fd
+        self.by_number = True
+        self.request.call.arguments[0] = <uint64_t> fifo_fd
+        return 0
+
+    cdef void hand_over_fifo(self) noexcept:
+        """It is the outcome, or of no use."""
+        if self.fifo_fd >= 0 and self.outcome < 0:
+            close_fd(self.fifo_fd)
+        self.fifo_fd = -1
 
     cdef object error(self):
         code = -self.outcome

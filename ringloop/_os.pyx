@@ -13,7 +13,7 @@ from cpython.number cimport PyIndex_Check, PyNumber_Index
 from cpython.object cimport PyObject, PyTypeObject
 from cpython.ref cimport Py_INCREF
 from libc.stdint cimport int64_t, uint32_t, uint64_t
-from libc.string cimport memset, strlen
+from libc.string cimport strlen
 from posix.unistd cimport close as close_fd
 
 from ringloop._flight cimport (
@@ -166,10 +166,11 @@ cdef class OpenCall(Call):
         cdef rl_resident_file file
         cdef rl_statx status
         cdef int64_t fd
-        memset(&file, 0, sizeof(file))
         fd = rl_resident_open(
             self.resident(), self.request.entry.sqe.fd, PyBytes_AS_STRING(self.kept),
             <int> self.request.entry.sqe.op_flags, &file, &status)
+        if file.waits_for_writer:
+            self.wait_for_writer(file.fifo_fd)
         rl_resident_forget(&file)
         return fd
 

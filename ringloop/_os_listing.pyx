@@ -9,13 +9,13 @@ is closed meanwhile gives its memory and its file descriptor back when the worke
 import os
 import sys
 
-from cpython.bytes cimport PyBytes_AS_STRING
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memset
 
 from ringloop._core cimport LoopCore
 from ringloop._flight cimport Flight, rl_work
-from ringloop._ops cimport CALL_OVER, CALL_YIELDED, Call
+from ringloop._ops cimport CALL_OVER, CALL_YIELDED, Call, resident_of, rl_resident, rl_statx
 from ringloop._os cimport (
     AT_FDCWD, AT_SYMLINK_NOFOLLOW, StatCall, encoded_path, fd_of_path, is_fd, like, plain_path,
 )
@@ -23,7 +23,7 @@ from ringloop._running cimport running_loop
 
 
 cdef extern from "<dirent.h>" nogil:
-    enum: DT_UNKNOWN, DT_LNK
+    enum: DT_UNKNOWN, DT_LNK, DT_REG
 
 cdef extern from "<errno.h>" nogil:
     enum: EBADF, ECANCELED, EINTR, ENOENT
@@ -38,6 +38,9 @@ cdef extern from "listing.h" nogil:
         size_t bytes_max
         bint is_open
         bint is_over
+        bint is_known
+        rl_statx status
+        uint64_t start
         size_t bytes
     ctypedef struct rl_listing_entry "struct rl_listing_entry":
         const char *name
@@ -47,6 +50,11 @@ cdef extern from "listing.h" nogil:
     int64_t rl_listing_execute(rl_work *work)
     bint rl_listing_next(const rl_listing *listing, size_t *position, rl_listing_entry *entry)
     void rl_listing_end(rl_listing *listing)
+
+cdef extern from "resident.h" nogil:
+    bint rl_resident_opens_in(rl_resident *resident, const rl_statx *directory)
+    void rl_resident_listed(rl_resident *resident, uint64_t start, const char *directory,
+                            size_t directory_bytes, const char *name, size_t name_bytes)
 
 cdef extern from "<sys/stat.h>" nogil:
     enum: S_IFMT, S_IFDIR, S_IFLNK, S_IFREG
@@ -65,6 +73,7 @@ cdef class Directory:
     cdef int fd                    # where the entries are looked up
     cdef bint is_reading
     cdef bint was_read             # at least once
+    cdef bint tells_files          # the loop is told of regular files
     cdef bint is_given_up          # closed
 
     def __cinit__(self, str function, path):
@@ -117,7 +126,21 @@ cdef class Directory:
         cdef rl_listing_entry entry
         if self.is_reading or not rl_listing_next(&self.listing, &self.position, &entry):
             return None
+        if self.tells_files and entry.type == DT_REG:
+            self.tell_file(&entry)
         return entry_of(self, like(self.path, entry.name, entry.name_bytes), &entry)
+
+    cdef int tell_file(self, rl_listing_entry *entry) except -1:
+        """Its path will lead to a regular file: whoever opens it soon need not look first."""
+        cdef rl_resident *known
+        loop = running_loop()
+        if isinstance(loop, LoopCore):
+            known = resident_of(loop)
+            if known != NULL:
+                rl_resident_listed(
+                    known, self.listing.start, self.listing.path, PyBytes_GET_SIZE(self.encoded), entry.name,
+                    entry.name_bytes)
+        return 0
 
     cdef int check_unread(self) except -1:
         if self.is_reading:
@@ -181,11 +204,16 @@ cdef class ScanCall(ListCall):
             raise
 
     cdef int complete(self, int64_t result, uint32_t flags, object payload) except -1:
+        cdef rl_listing *listing = &self.directory.listing
+        cdef rl_resident *known
         try:
             ListCall.complete(self, result, flags, payload)
         finally:
             if self.completed:
                 self.directory.end_reading(result)
+        if self.completed and listing.is_known:
+            known = self.resident()
+            self.directory.tells_files = known != NULL and rl_resident_opens_in(known, &listing.status)
         return 0
 
     cdef void discard(self, int64_t result, uint32_t flags) noexcept:

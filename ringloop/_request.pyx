@@ -531,6 +531,8 @@ cdef class Request(Call):
         if sqe.opcode == RL_OP_OPENAT:
             outcome = rl_resident_open(
                 self.resident(), sqe.fd, <const char *> sqe.address, <int> sqe.op_flags, &file, &status)
+            if file.waits_for_writer:
+                self.wait_for_writer(file.fifo_fd)
             rl_resident_forget(&file)
             return outcome
         if sqe.opcode == RL_OP_CLOSE:
@@ -565,12 +567,14 @@ cdef class Request(Call):
     cdef void discard(self, int64_t result, uint32_t flags) noexcept:
         self.outcome = result
         self.locks = None
+        self.hand_over_fifo()
         self.give_back()
         if self.owner is not None:
             owner, self.owner = self.owner, None
             self.tell_dropped(owner)
 
     cdef int end(self) except -1:
+        self.hand_over_fifo()
         self.locks = None
         self.over = True
         owner, self.owner = self.owner, None

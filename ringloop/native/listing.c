@@ -40,6 +40,8 @@ static int64_t open_directory(struct rl_listing *listing)
         return -errno;
     listing->fd = fd;
     listing->is_open = true;
+    listing->is_known = listing->path != NULL && rl_statx_fd(fd, RL_WITHOUT_SYNC, &listing->status) == 0 &&
+                        (listing->path[0] == '/' || rl_resident_start(listing->dir_fd, &listing->start));
     return 0;
 }
 

@@ -11,6 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "resident.h"
 #include "workers.h"
 
 /* All zero but the first three, which the caller sets: nothing was read yet. */
@@ -20,6 +21,9 @@ struct rl_listing {
     size_t bytes_max; /* about as much is read by one work; the next goes on */
     int fd;           /* open, if is_open */
     bool is_open, is_over;
+    bool is_known;    /* the next two */
+    struct rl_statx status; /* of the directory */
+    uint64_t start;         /* what `path` begins at: see rl_resident_start() */
     char *entries;    /* rl_listing_next() reads it */
     size_t bytes, capacity;
 };

@@ -17,14 +17,17 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "mounts.h"
+#include "recent.h"
 
 /* System calls and numbers that the oldest headers lack. */
 #if defined(__x86_64__) && !defined(__ILP32__)
@@ -37,7 +40,7 @@ enum { SYSCALL_STATX = SYS_statx };
 enum { SYSCALL_OPENAT2 = 437 };
 
 enum { RESOLVE_WITHIN_MOUNT = 0x01, RESOLVE_IN_CACHE = 0x20 }; /* 5.6, 5.12 */
-enum { WITHOUT_SYNC = 0x4000, OF_FD = 0x1000 };                /* AT_STATX_DONT_SYNC, AT_EMPTY_PATH */
+enum { OF_FD = 0x1000 };                                       /* AT_EMPTY_PATH */
 enum { WANTED = 0x07ff | 0x0800 | 0x1000, MOUNT_KNOWN = 0x1000 }; /* STATX_BASIC_STATS, _BTIME, _MNT_ID */
 enum { ATTRIBUTE_NODUMP = 0x40, ATTRIBUTE_ENCRYPTED = 0x800, ATTRIBUTE_VERITY = 0x100000 };
 
@@ -54,6 +57,7 @@ struct rl_resident {
     struct rl_mounts *mounts;
     uint64_t resolve;  /* how openat2() is to walk */
     uint64_t refusals; /* a bit for every 64th fd: see rl_resident_refusals() */
+    struct rl_recent recent;
 };
 
 static int open_cached(const struct rl_resident *resident, int dirfd, const char *path, int flags)
@@ -63,7 +67,14 @@ static int open_cached(const struct rl_resident *resident, int dirfd, const char
     return fd < 0 ? -errno : (int)fd;
 }
 
-static int statx_fd(int fd, int at_flags, struct rl_statx *status)
+static uint32_t coarse_ms(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+    return (uint32_t)now.tv_sec * 1000 + (uint32_t)(now.tv_nsec / 1000000);
+}
+
+int rl_statx_fd(int fd, int at_flags, struct rl_statx *status)
 {
     return syscall(SYSCALL_STATX, fd, "", OF_FD | at_flags, WANTED, status) < 0 ? -errno : 0;
 }
@@ -85,7 +96,7 @@ struct rl_resident *rl_resident_learn(void)
     int fd = open_cached(resident, AT_FDCWD, "/", O_PATH | O_CLOEXEC);
     int result = fd == -EAGAIN ? 0 : fd; /* ENOSYS before 5.6 or EPERM of a filter, EINVAL before 5.12 */
     if (fd >= 0) {
-        result = statx_fd(fd, WITHOUT_SYNC, &status);
+        result = rl_statx_fd(fd, RL_WITHOUT_SYNC, &status);
         close(fd);
     }
     if (result < 0) {
@@ -164,6 +175,15 @@ static uint32_t kind_of(const struct rl_resident *resident, const struct rl_stat
     return kind;
 }
 
+/* What stands for the path among those that were regular files a moment ago; 0: nothing. */
+static uint64_t recent_path(struct rl_resident *resident, int dirfd, const char *path)
+{
+    uint64_t start = 0;
+    if (path[0] != '/' && (is_wary(resident) || !rl_resident_start(dirfd, &start)))
+        return 0;
+    return rl_recent_hash(start, path, strlen(path));
+}
+
 /*
  * An fd by O_PATH of what the path leads to, with its status, if it is in memory on a local file system.
  * -errno or RL_WOULD_BLOCK else.
@@ -181,7 +201,7 @@ static int find_cached(struct rl_resident *resident, int dirfd, const char *path
     int fd = open_cached(resident, dirfd, path, O_PATH | O_CLOEXEC | walk_flags(resident, flags));
     if (fd < 0) /* a symbolic link that was not followed is no directory */
         return is_wary(resident) && fd == -ENOTDIR ? RL_WOULD_BLOCK : certain(fd);
-    int result = statx_fd(fd, WITHOUT_SYNC, status);
+    int result = rl_statx_fd(fd, RL_WITHOUT_SYNC, status);
     *kind = result == 0 ? kind_of(resident, status) : 0;
     bool was_held_back =
         is_wary(resident) && (flags & O_NOFOLLOW) == 0 && result == 0 && S_ISLNK(status->mode);
@@ -189,6 +209,14 @@ static int find_cached(struct rl_resident *resident, int dirfd, const char *path
         return fd;
     close(fd);
     return RL_WOULD_BLOCK;
+}
+
+/* Regular files with a key or a hash tree read these when they are opened. */
+static bool opens_at_once(uint32_t kind, const struct rl_statx *status)
+{
+    if (S_ISDIR(status->mode))
+        return (kind & RL_FS_DIRECTORIES) != 0;
+    return S_ISREG(status->mode) && (status->attributes & (ATTRIBUTE_ENCRYPTED | ATTRIBUTE_VERITY)) == 0;
 }
 
 int rl_resident_stat(struct rl_resident *resident, int dirfd, const char *path, int at_flags,
@@ -204,6 +232,8 @@ int rl_resident_stat(struct rl_resident *resident, int dirfd, const char *path, 
     if (fd < 0)
         return fd;
     close(fd);
+    if (path[0] == '/' && S_ISREG(status->mode) && opens_at_once(kind, status))
+        rl_recent_note(&resident->recent, recent_path(resident, dirfd, path), coarse_ms());
     return 0;
 }
 
@@ -235,14 +265,6 @@ static bool is_same_file(const struct rl_statx *one, const struct stat *other)
            one->dev_minor == minor(other->st_dev) && ((one->mode ^ other->st_mode) & S_IFMT) == 0;
 }
 
-/* Regular files with a key or a hash tree read these when they are opened. */
-static bool opens_at_once(uint32_t kind, const struct rl_statx *status)
-{
-    if (S_ISDIR(status->mode))
-        return (kind & RL_FS_DIRECTORIES) != 0;
-    return S_ISREG(status->mode) && (status->attributes & (ATTRIBUTE_ENCRYPTED | ATTRIBUTE_VERITY)) == 0;
-}
-
 static struct rl_statx_time time_of(struct timespec time)
 {
     return (struct rl_statx_time){.seconds = time.tv_sec, .nanoseconds = (uint32_t)time.tv_nsec};
@@ -262,20 +284,51 @@ static void take_what_changes(struct rl_statx *status, const struct stat *opened
     status->modified = time_of(opened->st_mtim);
 }
 
+static int keep_unseen(int fd, int flags, struct rl_resident_file *file)
+{
+    file->is_unseen = (flags & O_NONBLOCK) == 0;
+    file->status_flags = flags & SETTABLE_FLAGS;
+    return fd;
+}
+
+/*
+ * Opens what led to a regular file on a local file system a moment ago, by one walk. If something else was
+ * put in its place meanwhile, it is dropped again, but for
+ * - a regular file on another file system: its open has waited, if at all, this once;
+ * - a FIFO: O_NONBLOCK has kept its open from waiting, but a writer may have been let in by it, who must
+ *   find a reader from then on.
+ */
+static int open_recent(struct rl_resident *resident, int dirfd, const char *path, int flags,
+                       struct rl_resident_file *file, struct rl_statx *status)
+{
+    int fd = open_cached(resident, dirfd, path, O_NONBLOCK | O_NOCTTY | walk_flags(resident, flags));
+    if (fd < 0)
+        return RL_WOULD_BLOCK;
+    int result = rl_statx_fd(fd, RL_WITHOUT_SYNC, status);
+    if (result == 0 && S_ISREG(status->mode)) {
+        uint32_t kind = kind_of(resident, status);
+        if ((kind & RL_FS_LOCAL) != 0)
+            rl_resident_fill(file, kind, flags, status);
+        return keep_unseen(fd, flags, file);
+    }
+    if (result == 0 && S_ISFIFO(status->mode) && fcntl(fd, F_SETFL, flags & SETTABLE_FLAGS) == 0)
+        *file = (struct rl_resident_file){.waits_for_writer = true, .fifo_fd = fd};
+    else
+        close(fd);
+    return RL_WOULD_BLOCK;
+}
+
 /*
  * The path is walked twice: the first walk opens nothing, so that what has side effects is not touched. If
  * it was replaced meanwhile, O_NONBLOCK keeps even a FIFO from waiting, and the file is dropped again. (To
  * reopen the first by /proc/self/fd is not cheaper: 3.3 us against 1.8.) O_NONBLOCK also makes a lease's
  * holder not waited for.
  */
-int rl_resident_open_unseen(struct rl_resident *resident, int dirfd, const char *path, int flags,
-                            struct rl_resident_file *file, struct rl_statx *status)
+static int open_found(struct rl_resident *resident, int dirfd, const char *path, int flags,
+                      struct rl_resident_file *file, struct rl_statx *status)
 {
     uint32_t kind;
     struct stat opened;
-    *file = (struct rl_resident_file){0};
-    if ((flags & ~OPEN_FLAGS) != 0 || (flags & O_ACCMODE) != O_RDONLY)
-        return RL_WOULD_BLOCK;
     int found_fd = find_cached(resident, dirfd, path, flags & (O_DIRECTORY | O_NOFOLLOW), status, &kind);
     if (found_fd < 0)
         return found_fd;
@@ -293,9 +346,54 @@ int rl_resident_open_unseen(struct rl_resident *resident, int dirfd, const char 
     }
     take_what_changes(status, &opened);
     rl_resident_fill(file, kind, flags, status);
-    file->is_unseen = (flags & O_NONBLOCK) == 0;
-    file->status_flags = flags & SETTABLE_FLAGS;
+    return keep_unseen(fd, flags, file);
+}
+
+int rl_resident_open_unseen(struct rl_resident *resident, int dirfd, const char *path, int flags,
+                            struct rl_resident_file *file, struct rl_statx *status)
+{
+    *file = (struct rl_resident_file){0};
+    if ((flags & ~OPEN_FLAGS) != 0 || (flags & O_ACCMODE) != O_RDONLY || !rl_resident_is_current(resident))
+        return RL_WOULD_BLOCK;
+    uint32_t now_ms = coarse_ms();
+    uint64_t recent = (flags & O_DIRECTORY) == 0 ? recent_path(resident, dirfd, path) : 0;
+    int fd = RL_WOULD_BLOCK;
+    if (recent != 0 && rl_recent_knows(&resident->recent, recent, now_ms))
+        fd = open_recent(resident, dirfd, path, flags, file, status);
+    if (fd == RL_WOULD_BLOCK && !file->waits_for_writer)
+        fd = open_found(resident, dirfd, path, flags, file, status);
+    if (recent != 0 && fd >= 0 && file->reads)
+        rl_recent_note(&resident->recent, recent, now_ms);
     return fd;
+}
+
+bool rl_resident_start(int dirfd, uint64_t *start)
+{
+    struct rl_statx from;
+    if (rl_statx_fd(dirfd, RL_WITHOUT_SYNC, &from) < 0 || (from.mask & MOUNT_KNOWN) == 0)
+        return false;
+    *start = from.mount_id << 48 ^ from.inode;
+    return true;
+}
+
+bool rl_resident_opens_in(struct rl_resident *resident, const struct rl_statx *directory)
+{
+    return rl_resident_is_current(resident) && (kind_of(resident, directory) & RL_FS_LOCAL) != 0 &&
+           (directory->attributes & ATTRIBUTE_ENCRYPTED) == 0;
+}
+
+void rl_resident_listed(struct rl_resident *resident, uint64_t start, const char *directory,
+                        size_t directory_bytes, const char *name, size_t name_bytes)
+{
+    char path[PATH_MAX];
+    size_t length = directory_bytes;
+    if (directory_bytes == 0 || directory_bytes + 1 + name_bytes > sizeof path)
+        return;
+    memcpy(path, directory, directory_bytes);
+    if (path[length - 1] != '/')
+        path[length++] = '/';
+    memcpy(path + length, name, name_bytes);
+    rl_recent_note(&resident->recent, rl_recent_hash(start, path, length + name_bytes), coarse_ms());
 }
 
 int rl_resident_show(int fd, struct rl_resident_file *file)
@@ -334,7 +432,7 @@ int rl_resident_look(struct rl_resident *resident, int fd, uint32_t *kind, struc
 {
     if (!rl_resident_may_ask(resident))
         return RL_WOULD_BLOCK;
-    int result = statx_fd(fd, WITHOUT_SYNC, status);
+    int result = rl_statx_fd(fd, RL_WITHOUT_SYNC, status);
     if (result < 0)
         return certain(result);
     *kind = kind_of(resident, status);
@@ -353,7 +451,7 @@ int rl_resident_identify(struct rl_resident *resident, int fd, bool may_wait, st
     } else {
         if (!rl_resident_is_current(resident))
             return RL_WOULD_BLOCK;
-        int result = statx_fd(fd, 0, status);
+        int result = rl_statx_fd(fd, 0, status);
         if (result < 0)
             return result;
         kind = kind_of(resident, status);

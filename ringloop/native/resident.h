@@ -57,6 +57,8 @@ struct rl_resident_file {
     bool lacks_nowait, lacks_cachestat;
     bool is_unseen; /* O_NONBLOCK is on though nobody asked for it: see rl_resident_open_unseen() */
     int status_flags; /* which were asked for */
+    bool waits_for_writer; /* fifo_fd is open: see rl_resident_open() */
+    int fifo_fd;
     bool closes; /* nothing that was seen when it was opened makes its close slow */
     uint64_t size; /* when it was last seen */
     int64_t changed_seconds;
@@ -65,6 +67,11 @@ struct rl_resident_file {
     bool is_answered; /* and the answers are true */
     size_t mapping_bytes;
 };
+
+enum { RL_WITHOUT_SYNC = 0x4000 }; /* AT_STATX_DONT_SYNC */
+
+/* statx() of an fd, or of the working directory: 0 or -errno. */
+int rl_statx_fd(int fd, int at_flags, struct rl_statx *status);
 
 struct rl_resident;
 
@@ -80,9 +87,11 @@ bool rl_resident_is_current(struct rl_resident *resident);
 
 /*
  * openat() without O_CREAT, of a regular file, or of a directory on some file systems, for reading: the fd
- * with *file and *status filled, or -errno for errors that are certain, or RL_WOULD_BLOCK. Never opens a
- * FIFO or a device. Flags other than O_CLOEXEC, O_DIRECTORY, O_NOFOLLOW, O_NOCTTY, O_NONBLOCK, O_NOATIME:
- * RL_WOULD_BLOCK.
+ * with *file and *status filled, or -errno for errors that are certain, or RL_WOULD_BLOCK. Opens no FIFO and
+ * no device, unless it was put within the last second in the place of a regular file: a device is closed
+ * again; with file->waits_for_writer file->fifo_fd is the FIFO, the caller's to close, or to make what was
+ * asked for by rl_fifo_execute(). Flags other than O_CLOEXEC, O_DIRECTORY, O_NOFOLLOW, O_NOCTTY,
+ * O_NONBLOCK, O_NOATIME: RL_WOULD_BLOCK.
  */
 int rl_resident_open(struct rl_resident *resident, int dirfd, const char *path, int flags,
                      struct rl_resident_file *file, struct rl_statx *status);
@@ -93,6 +102,16 @@ int rl_resident_open(struct rl_resident *resident, int dirfd, const char *path, 
  */
 int rl_resident_open_unseen(struct rl_resident *resident, int dirfd, const char *path, int flags,
                             struct rl_resident_file *file, struct rl_statx *status);
+
+/*
+ * A listing tells of regular files, too. What paths that begin at `dirfd` begin at, in *start (0 for those
+ * that begin at the root), if that can be told; whether such files in a directory open at once; and that
+ * there is one, called `name`, in the directory that was listed by the path `directory`.
+ */
+bool rl_resident_start(int dirfd, uint64_t *start);
+bool rl_resident_opens_in(struct rl_resident *resident, const struct rl_statx *directory);
+void rl_resident_listed(struct rl_resident *resident, uint64_t start, const char *directory,
+                        size_t directory_bytes, const char *name, size_t name_bytes);
 
 /* Before others learn the fd. 0 or -errno. */
 int rl_resident_show(int fd, struct rl_resident_file *file);
