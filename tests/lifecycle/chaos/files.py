@@ -74,8 +74,10 @@ async def lines(stage: Stage, dice: Dice) -> None:
 
 
 async def lock(stage: Stage, _: Dice) -> None:
-    """Others hold it as well: some wait for the first file's lock, and all in vain for the second's."""
-    async with ringloop.open(stage.text, "r+b") as first, ringloop.open(stage.text, "r+b") as second:
+    """A file of its own: one whose close was cancelled is open, and locked, until it is collected."""
+    path = stage.new_path()
+    path.touch()
+    async with ringloop.open(path, "r+b") as first, ringloop.open(path, "r+b") as second:
         await first.lock()
         await give_up_after(LOCK_SECONDS, second.lock())
 
