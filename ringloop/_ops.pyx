@@ -16,6 +16,7 @@ import logging
 import os
 import warnings
 
+cimport cython
 from cpython.buffer cimport PyBuffer_Release
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF
@@ -123,6 +124,8 @@ cdef int64_t learn(rl_work *work) noexcept nogil:
     return <int64_t> rl_resident_learn()
 
 
+# The collector would take the owner of the caller's memory out of `view`, which could then never be unlocked.
+@cython.no_gc_clear
 cdef class Call(Operation):
     """What functions that are system calls return: to be awaited, once."""
 

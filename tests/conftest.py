@@ -53,6 +53,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="with --integration: repeat the load tests for N minutes, which they share; 0 (the default): "
         "each does one round",
     )
+    parser.addoption(
+        "--chaos-seeds",
+        type=int,
+        default=2,
+        metavar="N",
+        help="how many seeds tests/lifecycle/test_chaos.py plays over each driver; 2 by default",
+    )
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:

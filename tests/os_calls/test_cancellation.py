@@ -2,16 +2,20 @@
 
 import asyncio
 import contextlib
+import fcntl
+import gc
 import os
 import pty
 import socket
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator
 from pathlib import Path
 
 import pytest
 
 import ringloop
 import ringloop.os
+from support.marks import ringloop_only
+from support.turns import turn
 
 
 async def turns(count: int) -> None:
@@ -162,3 +166,31 @@ async def test_more_buffers_than_a_system_call_takes() -> None:
     for count in (1025, 1 << 60):
         with pytest.raises(OSError, match="Invalid argument"):
             await ringloop.os.writev(1, Many(count))  # type: ignore[arg-type]
+
+
+@ringloop_only
+def test_what_is_collected_lets_go_of_the_buffer(ringloop_driver: str) -> None:
+    """The loop was closed over the call, and its task is garbage; the buffer is still the caller's."""
+    read_end, write_end = os.pipe()
+    os.write(write_end, bytes(fcntl.fcntl(write_end, fcntl.F_GETPIPE_SZ)))
+    buffer = bytearray(10)
+
+    async def wait(call: Awaitable[int]) -> None:
+        await call
+
+    loop = ringloop.new_event_loop(ringloop_driver)
+    loop.set_exception_handler(lambda *_: None)
+    call = ringloop.os.write(write_end, buffer)
+    task = loop.create_task(wait(call))
+    turn(loop, 3)
+    with pytest.raises(BufferError):
+        buffer.append(0)
+    loop.close()
+    # The collector clears in the order of age: the call first, and not only by what else it frees.
+    garbage: list[object] = [task]
+    garbage.append(garbage)
+    del call, task, garbage
+    gc.collect()
+    buffer.append(0)
+    os.close(read_end)
+    os.close(write_end)

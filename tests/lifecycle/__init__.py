@@ -1,0 +1,1 @@
+"""The ends of things: of the interpreter, of loops, of processes that fork, of work at random moments."""
