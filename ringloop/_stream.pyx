@@ -20,7 +20,7 @@ from libc.string cimport memcpy
 from posix.unistd cimport close
 
 from ringloop._callbacks cimport PyContext_CopyCurrent
-from ringloop._sock cimport Sockets, get_writable
+from ringloop._sock cimport Sockets, fd_now, get_writable
 from ringloop._transfer cimport Endpoint, Receive, Send, in_flight
 
 
@@ -59,6 +59,7 @@ cdef enum:
 cdef object TRANSPORT_CLASS = transports._FlowControlMixin
 cdef object BufferedProtocol = protocols.BufferedProtocol
 cdef object TransportSocket = trsock.TransportSocket
+cdef object Socket = socket.socket
 cdef bint WRITELINES_TAKES_VIEWS = sys.version_info >= (3, 12)
 cdef bint WRITELINES_SKIPS_EMPTY = sys.version_info >= (3, 14)
 cdef str WRITE_TAKES = (
@@ -180,6 +181,17 @@ cdef class StreamTransport(Endpoint):
 
     cdef bint is_closed(self) noexcept:
         return self.fd < 0
+
+    cdef object keep_open(self):
+        sock = self.sock
+        if not issubclass(type(sock), Socket):
+            # None; or like a socket, with an end of its own kind.
+            return None
+        sock._io_refs += 1
+        return sock
+
+    cdef int open_fd(self) noexcept:
+        return self.fd if self.sock is None else fd_now(self.sock, self.fd)
 
     cdef int close_fd(self) except -1:
         cdef int fd = self.fd
@@ -396,7 +408,7 @@ cdef class StreamTransport(Endpoint):
                 self.send.let_go()
             return self.pause_protocol_if_full()
         # A call that does not wait is not interrupted: there is no EINTR here.
-        count = send(self.fd, view.buf, length, MSG_DONTWAIT | MSG_NOSIGNAL)
+        count = send(self.open_fd(), view.buf, length, MSG_DONTWAIT | MSG_NOSIGNAL)
         error = errno
         PyBuffer_Release(&view)
         if count == length:
@@ -430,7 +442,7 @@ cdef class StreamTransport(Endpoint):
             self.shut_down()
 
     cdef int shut_down(self) except -1:
-        if shutdown(self.fd, SHUT_WR) < 0:
+        if shutdown(self.open_fd(), SHUT_WR) < 0:
             raise OSError(errno, os.strerror(errno))
         return 0
 

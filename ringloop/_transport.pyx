@@ -47,6 +47,10 @@ cdef class Transport:
         info += self.activity()
         return f"<{' '.join(info)}>"
 
+    cdef int open_fd(self) noexcept:
+        """The fd for a system call: -1 if the file's owner has closed it under the transport."""
+        return self.fd
+
     cdef list activity(self):
         """What is under way, for repr()."""
         raise NotImplementedError
