@@ -8,6 +8,7 @@ Callbacks, their order, errors and texts are asyncio's.
 import os
 import socket
 import sys
+import threading
 from asyncio import constants, protocols, transports, trsock
 from asyncio.log import logger
 
@@ -60,11 +61,33 @@ cdef object TRANSPORT_CLASS = transports._FlowControlMixin
 cdef object BufferedProtocol = protocols.BufferedProtocol
 cdef object TransportSocket = trsock.TransportSocket
 cdef object Socket = socket.socket
+cdef object PLAIN_SOCKET = TransportSocket._sock
 cdef bint WRITELINES_TAKES_VIEWS = sys.version_info >= (3, 12)
 cdef bint WRITELINES_SKIPS_EMPTY = sys.version_info >= (3, 14)
 cdef str WRITE_TAKES = (
     "bytes, bytearray, or memoryview object" if sys.version_info >= (3, 14) else "bytes-like object")
 cdef int CONNECTION_LOST_WRITES_LOGGED = constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES
+
+
+class HoldingSocket(TransportSocket):
+    """What a transport tells as its socket: sends what the transport holds back before it is asked or told.
+
+    All that a TransportSocket does goes by its `_sock`.
+    """
+
+    __slots__ = ("_send",)
+
+    def __init__(self, sock, send):
+        PLAIN_SOCKET.__set__(self, sock)
+        self._send = send
+
+    @property
+    def _sock(self):
+        cdef Send send = self._send
+        # Another thread's use of the socket has no order with this one's writes.
+        if send.held and send.loop._thread_id == threading.get_ident():
+            send.let_go()
+        return PLAIN_SOCKET.__get__(self)
 
 
 cdef class Receiver:
@@ -295,13 +318,10 @@ cdef class StreamTransport(Endpoint):
 
     def get_extra_info(self, name, default=None):
         """Returns what is known of the connection: 'socket', 'sockname', 'peername'; else `default`."""
-        if name == "socket":
-            # Who asks may send or shut down by it.
-            self.send.let_go()
         if self.extra is not None and name in self.extra:
             return self.extra[name]
         if name == "socket":
-            value = TransportSocket(self.socket_object())
+            value = HoldingSocket(self.socket_object(), self.send)
         elif name == "peername":
             value = address_object(&self.peer_address)
         elif name == "sockname":
