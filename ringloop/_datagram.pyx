@@ -468,7 +468,7 @@ cdef class DatagramTransport(Transport):
         self.loop.cancel(self.send)
         self.loop.cancel(self.receive)
         self.connection_lost_count += 1
-        self.loop.call_soon(self._call_connection_lost, exc, context=self.context)
+        self.lose_soon(exc)
         return 0
 
     cdef int call_connection_lost(self, object exc) except -1:
@@ -514,7 +514,7 @@ cdef class DatagramTransport(Transport):
         self.loop.cancel(self.receive)
         if not self.queue:
             self.connection_lost_count += 1
-            self.loop.call_soon(self._call_connection_lost, None, context=self.context)
+            self.lose_soon(None)
 
     def abort(self):
         """Closes the transport at once; what is queued is lost."""

@@ -179,7 +179,7 @@ cdef class StreamTransport(Endpoint):
         self.closing = True
         self.loop.cancel(self.receive)
         self.connection_lost_count += 1
-        self.loop.call_soon(self._call_connection_lost, exc, context=self.context)
+        self.lose_soon(exc)
         return self.end_sendfile(exc)
 
     cdef int call_connection_lost(self, object exc) except -1:
@@ -354,7 +354,7 @@ cdef class StreamTransport(Endpoint):
         self.loop.cancel(self.receive)
         if not self.send.queue:
             self.connection_lost_count += 1
-            self.loop.call_soon(self._call_connection_lost, None, context=self.context)
+            self.lose_soon(None)
         self.end_sendfile(None)
 
     def abort(self):

@@ -367,9 +367,6 @@ cdef class Send(Operation):
     cdef int end_of_pass(self) except -1:
         if not self.held:
             return 0
-        if not self.loop.alive():
-            # In a forked child: the parent sends it.
-            return self.clear()
         context = self.transport.context
         PyContext_Enter(context)
         try:
@@ -378,10 +375,16 @@ cdef class Send(Operation):
             PyContext_Exit(context)
         return 0
 
+    cdef int before_fork(self) except -1:
+        return self.let_go()
+
     cdef int let_go(self) except -1:
         """Sends what was held back; what the kernel does not take at once is queued as any other write."""
         if not self.held:
             return 0
+        if not self.loop.alive():
+            # In a forked child: the parent sends it.
+            return self.clear()
         self.held = False
         try:
             return self.send_held()

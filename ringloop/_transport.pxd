@@ -23,6 +23,7 @@ cdef class Transport:
     cdef list activity(self)
     cdef int stop_receiving(self) except -1
     cdef int go_on_receiving(self) except -1
+    cdef int lose_soon(self, object exc) except -1
     cdef int call_connection_lost(self, object exc) except -1
     cdef int force_close(self, object exc) except -1
     cdef int fatal_error(self, object exc, str message) except -1

@@ -75,6 +75,12 @@ cdef class Transport:
         """Closes the file, which nothing in the kernel holds any more."""
         raise NotImplementedError
 
+    cdef int lose_soon(self, object exc) except -1:
+        """Has connection_lost(exc) called in the next pass. A forked child's copy of the loop has none."""
+        if not self.loop.forked:
+            self.loop.call_soon(self._call_connection_lost, exc, context=self.context)
+        return 0
+
     def _call_connection_lost(self, exc):
         self.call_connection_lost(exc)
 
