@@ -9,9 +9,6 @@ from ringloop._ops cimport Call, rl_resident_file
 cdef enum:
     PIECE_BYTES = 1 << 20          # no system call is asked for more
     STREAM_BYTES = 65536           # asked for where nobody knows how much there is
-    # Of what is in memory: so many bytes are gone through before others run, and an item is as much work as
-    WORK_AT_ONCE = 262144
-    ITEM_WORK = 64
 
 
 cdef class Descriptor

@@ -17,10 +17,10 @@ from cpython.unicode cimport PyUnicode_FindChar, PyUnicode_Substring
 from ringloop._buffered cimport BufferedFile
 from ringloop._files cimport (
     FILE_CLOSE, FILE_DETACH, FILE_ENTER, FILE_EXIT, FILE_NEXT, FILE_PREAD, FILE_PWRITE, FILE_READ,
-    FILE_READLINE, FILE_READLINES, FILE_SEEK, FILE_TELL, FILE_TRUNCATE, FILE_WRITE, FileCall,
-    index, size_of, unsupported,
+    FILE_READLINE, FILE_READLINES, FILE_SEEK, FILE_TELL, FILE_TRUNCATE, FILE_WRITE, ITEM_WORK, WORK_AT_ONCE,
+    FileCall, index, size_of, unsupported,
 )
-from ringloop._descriptor cimport ITEM_WORK, WORK_AT_ONCE, Descriptor, Layer
+from ringloop._descriptor cimport Descriptor, Layer
 
 
 cdef enum:
@@ -180,12 +180,15 @@ cdef class TextFile(Layer):
         return 0
 
     cdef int put_back_lines(self, list lines) except -1:
-        """What `readlines` had gathered before it failed or was cancelled is next again."""
         if self.carried != 0:
             self.put_back()
         lines.append(PyUnicode_Substring(self.characters, self.used, len(self.characters)))
         self.characters = "".join(lines)
         self.used = 0
+        return 0
+
+    cdef int at_end(self) except -1:
+        self.telling = self.below.raw_file.seeks
         return 0
 
     cdef str take(self, Py_ssize_t length):
@@ -422,7 +425,7 @@ cdef class TextFile(Layer):
             self.check_reads()
             line = self.line_now(-1)
             if line is not NotImplemented and not line:
-                self.telling = self.below.raw_file.seeks
+                self.at_end()
                 raise StopAsyncIteration
             return line
         if kind == FILE_READLINE:
@@ -484,40 +487,6 @@ cdef class TextFile(Layer):
             pieces += 1
             if pieces % PIECES_AT_ONCE == 0:
                 await asyncio.sleep(0)
-
-    async def _slow_next(self, _, __):
-        self.telling = False
-        line = await self._slow_readline(-1, None)
-        if not line:
-            self.telling = self.below.raw_file.seeks
-            raise StopAsyncIteration
-        return line
-
-    async def _slow_readlines(self, hint, _):
-        cdef Py_ssize_t limit = size_of(hint)
-        cdef Py_ssize_t length = 0
-        cdef Py_ssize_t work = 0
-        lines = []
-        self.telling = False
-        try:
-            while True:
-                line = self.line_now(-1)
-                if line is NotImplemented:
-                    line = await self._slow_readline(-1, None)
-                if not line:
-                    self.telling = self.below.raw_file.seeks
-                    return lines
-                lines.append(line)
-                length += len(line)
-                if 0 < limit < length:
-                    return lines
-                work += len(line) + ITEM_WORK
-                if work > WORK_AT_ONCE:
-                    work = 0
-                    await asyncio.sleep(0)
-        except BaseException:
-            self.put_back_lines(lines)
-            raise
 
     async def _slow_read(self, size, _):
         cdef Py_ssize_t length = size_of(size)

@@ -1,6 +1,9 @@
 """Long calls on what is in memory: others run in between, and a call that is cancelled then loses nothing."""
 
 import asyncio
+import fcntl
+import os
+import termios
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,6 +11,7 @@ from typing import Any
 import pytest
 
 import ringloop
+from support.waiting import until_asleep
 
 SIZE = 4 << 20
 LINE = b"0123456789abcde\n"
@@ -103,6 +107,24 @@ async def test_what_a_cancelled_call_had_gathered_is_read_again(
             assert found == (content if mode == "rb" else content.decode())[: content.index(b"\n") + 1]
             rest = await file.read()
             assert found + rest == (content if mode == "rb" else content.decode())
+
+
+async def test_lines_that_a_cancelled_call_had_read_without_a_buffer_are_read_again() -> None:
+    reader, writer = os.pipe()
+    async with ringloop.open(reader, "rb", buffering=0) as file:
+        os.write(writer, b"one\ntwo\nthr")
+        task = asyncio.ensure_future(file.readlines())
+        left = b"...."
+        while int.from_bytes(left, "little"):
+            await asyncio.sleep(0)
+            left = fcntl.ioctl(reader, termios.FIONREAD, bytes(4))
+        await until_asleep()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        os.write(writer, b"ee\n")
+        os.close(writer)
+        assert await file.readlines() == [b"one\n", b"two\n", b"three\n"]
 
 
 async def test_an_ending_of_two_characters_in_two_pieces(tmp_path: Path) -> None:
