@@ -30,6 +30,10 @@ cdef enum:
 
 cdef object WORD = 0xFFFFFFFFFFFFFFFF
 
+# What handles errors by the bytes in question alone. Others may look at all that is to be decoded.
+cdef frozenset PLAIN_ERRORS = frozenset(
+    ("strict", "ignore", "replace", "backslashreplace", "surrogateescape"))
+
 # Encodings without a state and without a mark at their start.
 cdef dict FAST = {
     "ascii": codecs.ascii_encode,
@@ -278,7 +282,8 @@ cdef class TextFile(Layer):
         return self.take(min(length - self.carried, len(self.characters) - self.used))
 
     cdef object read_all_now(self):
-        if self.below.is_dirty():
+        # What lies below in one call may be long only if it was put back there.
+        if self.below.is_dirty() or self.below.ahead_end - self.below.ahead_begin > WORK_AT_ONCE:
             return NotImplemented
         self.need_decoder()
         data = self.below.read_size_now(-1)
@@ -493,7 +498,7 @@ cdef class TextFile(Layer):
         cdef int pieces = 0
         self.need_decoder()
         if length < 0:
-            return self.decode_rest(await self.below._slow_read(-1, None))
+            return await self._decode_in_turns(await self.below._slow_read(-1, None))
         while self.carried + len(self.characters) - self.used < length:
             self.carry_on()
             if await self._read_piece() == 0:
@@ -502,6 +507,31 @@ cdef class TextFile(Layer):
             if pieces % PIECES_AT_ONCE == 0:
                 await asyncio.sleep(0)
         return self.take(min(length - self.carried, len(self.characters) - self.used))
+
+    async def _decode_in_turns(self, bytes data):
+        """As decode_rest(), but others run meanwhile."""
+        cdef Py_ssize_t done = 0
+        if len(data) <= WORK_AT_ONCE or self.errors not in PLAIN_ERRORS or is_punycode(self.encoding):
+            return self.decode_rest(data)
+        before = self.decoder.getstate()
+        texts = []
+        try:
+            while len(data) - done > WORK_AT_ONCE:
+                texts.append(self.decoder.decode(data[done:done + WORK_AT_ONCE]))
+                done += WORK_AT_ONCE
+                await asyncio.sleep(0)
+            texts.append(self.decoder.decode(data[done:], True))
+        except UnicodeDecodeError:
+            # It tells where in all that there was to decode.
+            self.decoder.setstate(before)
+            return self.decode_rest(data)
+        except BaseException:
+            self.decoder.setstate(before)
+            self.below.put_back([data])
+            raise
+        texts.insert(0, self.take(len(self.characters) - self.used))
+        self.forget_read()
+        return "".join(texts)
 
     async def _slow_write(self, text, _):
         data = self.prepare(text)
@@ -609,6 +639,11 @@ cdef class TextFile(Layer):
         fd = self.below._give_fd()
         self.below = None
         return fd
+
+
+cdef bint is_punycode(str encoding) except -1:
+    """The codec whose decoder takes each piece for all there is, and cannot read a line of two pieces."""
+    return codecs.lookup(encoding).name == "punycode"
 
 
 cdef object cookie_of(object position, object flags, object length, object needs_end, object skip):
