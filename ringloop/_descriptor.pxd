@@ -63,8 +63,10 @@ cdef class FileSystemCall(Call):
     cdef Descriptor file
     cdef object thread_loop        # whose thread has it; None: none
     cdef object heir               # the loop that is told if that one is closed
+    cdef bint dropped              # no thread will have it: its executor was shut down
 
     cdef int start_in_a_thread(self, object loop) except -1
+    cdef int drop(self) except -1
     cdef int tell_heir(self) except -1
     cdef bint leave_thread(self) except -1
     cdef int ended(self) except -1

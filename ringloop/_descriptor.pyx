@@ -88,7 +88,7 @@ cdef class FileSystemCall(Call):
         self.request.work.priority = self.file.priority
         self.take_priority()
         self.choose_executor()
-        thread = loop.run_in_executor(None, self._execute)
+        thread = loop.run_in_executor(None, Execution(self))
         self.file.turns.in_flight += 1
         self.thread_loop = loop
         if self.file.turns.threads is None:
@@ -106,6 +106,13 @@ cdef class FileSystemCall(Call):
     def _execute(self):
         Call._execute(self)
         self.tell_heir()
+
+    cdef int drop(self) except -1:
+        """It will never be executed: as if that had been refused."""
+        self.dropped = True
+        self.executed = True
+        self.outcome = -ECANCELED
+        return self.tell_heir()
 
     cdef int tell_heir(self) except -1:
         """On the thread: its own loop may be closed."""
@@ -131,6 +138,9 @@ cdef class FileSystemCall(Call):
                 self.unlock()
             self.ended()
             if self.stage != CALL_OVER:
+                # As a call of run_in_executor() that the executor drops.
+                if self.dropped:
+                    self.future.cancel()
                 tell(self.future)
 
     cdef bint leave_thread(self) except -1:
@@ -151,6 +161,27 @@ cdef class FileSystemCall(Call):
 
     cdef object value(self):
         return self.outcome
+
+
+@cython.final
+cdef class Execution:
+    """What an executor is given to do: a call, which hears of it if the executor lets go of it undone."""
+
+    cdef FileSystemCall call
+
+    def __cinit__(self, FileSystemCall call):
+        self.call = call
+
+    def __reduce__(self):
+        raise TypeError(f"cannot pickle {type(self).__name__!r} object")
+
+    def __call__(self):
+        call, self.call = self.call, None
+        call._execute()
+
+    def __del__(self):
+        if self.call is not None:
+            self.call.drop()
 
 
 @cython.final
