@@ -38,6 +38,8 @@ cdef class Descriptor(Layer):
     cdef int64_t position
     cdef uint32_t block_bytes
     cdef rl_resident_file known
+    cdef bint locked               # by flock()
+    cdef list locked_ranges        # and of it, by fcntl(): (start, end, kind), apart from each other
     cdef bytes leftover            # came in for a read that was cancelled
     cdef Order turns
 
@@ -52,6 +54,7 @@ cdef class Descriptor(Layer):
     cdef int move_to(self, int64_t position) noexcept
     cdef int wrote(self, int64_t count) noexcept
     cdef int put_back(self, list pieces) except -1
+    cdef int note_range(self, int kind, object start, object length) except -1
     cdef object read_call(self, bytes target, Py_ssize_t start, Py_ssize_t length, int64_t offset)
     cdef object write_call(self, object data, Py_ssize_t start, Py_ssize_t length, int64_t offset, File told)
     cdef object raw_call(self, str name, long number, uint64_t one=?, uint64_t two=?)

@@ -388,10 +388,13 @@ cdef class RawFile(Descriptor):
         await call
 
     async def _slow_unlock(self, where, _):
+        # Noted at once: a lock that is cancelled after this must not come back.
         if where is None:
+            self.locked = False
             await self.raw_call("flock", SYS_flock, LOCK_UN)
         else:
             lock = lock_range(fcntl.F_UNLCK, where[0], where[1])
+            self.note_range(fcntl.F_UNLCK, where[0], where[1])
             await self.raw_call("fcntl", SYS_fcntl, F_OFD_SETLK, <uint64_t> PyBytes_AS_STRING(lock))
 
     # --- what only a raw file has
