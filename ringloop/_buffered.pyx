@@ -602,16 +602,20 @@ cdef class BufferedFile(Layer):
             raise
         return b"".join(pieces)
 
+    async def _make_room(self):
+        """What a write waits for before anything of it is taken."""
+        await self._clean()
+        if self.ahead_end != self.ahead_begin and not self.raw_file.regular:
+            await self.raw_file._slow_seek(self.ahead_begin - self.ahead_end, SEEK_CUR)
+        self.rewind()
+
     async def _slow_write(self, data, _):
         cdef Py_ssize_t done = 0
         if self.queue is not None:
             while (count := self.queue_now(data)) is NotImplemented:
                 await self.queue._progressed(self)
             return count
-        await self._clean()
-        if self.ahead_end != self.ahead_begin and not self.raw_file.regular:
-            await self.raw_file._slow_seek(self.ahead_begin - self.ahead_end, SEEK_CUR)
-        self.rewind()
+        await self._make_room()
         # Not released but dropped: a call that was given up has it until the kernel is done with the memory.
         view = memoryview(data).cast("B")
         kept = data if type(data) is bytes else view

@@ -534,9 +534,22 @@ cdef class TextFile(Layer):
         return "".join(texts)
 
     async def _slow_write(self, text, _):
+        encoder = self.encoder
+        state = None if encoder is None else encoder.getstate()
         data = self.prepare(text)
         if self.below.write_now(data) is NotImplemented:
-            await self.below._slow_write(data, None)
+            behind = self.below.writes_behind
+            try:
+                # With write-behind it takes all or nothing.
+                await (self.below._slow_write(data, None) if behind else self.below._make_room())
+            except BaseException:
+                # Nothing of it is taken: the next write begins as this one did, such as with a mark.
+                self.encoder = encoder
+                if encoder is not None:
+                    encoder.setstate(state)
+                raise
+            if not behind:
+                await self.below._slow_write(data, None)
         self.wrote()
         if self.wants_flush(text):
             await self.below._slow_flush(None, None)

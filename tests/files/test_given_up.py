@@ -228,3 +228,25 @@ async def test_what_an_opener_opened_is_closed_if_it_would_be_inherited(
         with pytest.raises(PermissionError, match="refused"):
             await ringloop.open(tmp_path / "file", "rb", opener=opener)
     assert not is_open(fds[0])
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32", "utf-8-sig"])
+async def test_a_write_that_nothing_is_taken_of_leaves_the_mark_to_the_next(encoding: str) -> None:
+    """The byte order mark, which stands before the first text alone."""
+    reader, writer = full_pipe()
+    file = await ringloop.open(writer, "w", buffering=16, encoding=encoding)
+    await file.buffer.write(b"before ")
+    task = asyncio.ensure_future(file.write("never" * 10))
+    await until_asleep()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    reads = asyncio.get_running_loop().run_in_executor(None, everything, reader)
+    await file.write("text")
+    await file.close()
+    assert (await reads).lstrip(b"\0") == b"before " + "text".encode(encoding)
+
+
+def everything(fd: int) -> bytes:
+    with open(fd, "rb") as file:
+        return file.read()
