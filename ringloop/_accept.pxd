@@ -27,4 +27,4 @@ cdef class Accept(Operation):
 
 
 cdef class Streams(Sockets):
-    cdef dict accepts                  # fd of the listening socket -> Accept
+    cdef dict accepts                  # id() of the listening socket, which it holds -> Accept

@@ -143,7 +143,7 @@ cdef class Accept(Operation):
 
     def retry(self):
         cdef Streams loop = <Streams> self.loop
-        if loop.accepts.get(self.fd) is self:
+        if loop.accepts.get(id(self.sock)) is self:
             self.ended = False
             loop.submit(self)
 
@@ -179,11 +179,12 @@ cdef class Streams(Sockets):
         sock.listen(backlog)
         tls = (sslcontext, ssl_handshake_timeout, ssl_shutdown_timeout) if sslcontext else None
         cdef Accept accept = Accept(self, sock, protocol_factory, server, tls, context)
-        self.accepts[accept.fd] = accept
+        self.accepts[id(sock)] = accept
         self.submit(accept)
 
     def _stop_serving(self, sock):
-        cdef Accept accept = self.accepts.pop(sock.fileno(), None)
+        # Its owner may have closed or detached it: the number is none then, or that of another.
+        cdef Accept accept = self.accepts.pop(id(sock), None)
         if accept is not None:
             accept.end()
         sock.close()

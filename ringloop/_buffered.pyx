@@ -18,12 +18,15 @@ from libc.string cimport memchr, memcpy, memmove
 from ringloop._files cimport (
     FILE_CLOSE, FILE_DETACH, FILE_ENTER, FILE_EXIT, FILE_FLUSH, FILE_NEXT, FILE_PEEK, FILE_PREAD, FILE_PWRITE,
     FILE_READ, FILE_READ1, FILE_READINTO, FILE_READINTO1, FILE_READLINE, FILE_READLINES, FILE_SEEK, FILE_TELL,
-    FILE_TRUNCATE, FILE_WRITE, FileCall, check_bytes, index, lock_writable, size_of, unsupported,
+    FILE_TRUNCATE, FILE_WRITE, ITEM_WORK, WORK_AT_ONCE, FileCall, check_bytes, index, lock_writable, size_of,
+    unsupported,
 )
-from ringloop._descriptor cimport ITEM_WORK, PIECE_BYTES, STREAM_BYTES, WORK_AT_ONCE, Descriptor, Layer
+from ringloop._descriptor cimport PIECE_BYTES, STREAM_BYTES, Descriptor, Layer
 from ringloop._ops cimport RL_WOULD_BLOCK
 from ringloop._raw cimport RawFile
 from ringloop._write_behind cimport write_behind
+
+from ringloop._files import read_into
 
 
 cdef extern from "<unistd.h>" nogil:
@@ -506,6 +509,9 @@ cdef class BufferedFile(Layer):
         self.ahead_end = len(self.ahead)
         return 0
 
+    cdef int put_back_lines(self, list lines) except -1:
+        return self.put_back(lines)
+
     async def _clean(self):
         """Writes what is to be written."""
         if self.queue is not None:
@@ -565,17 +571,8 @@ cdef class BufferedFile(Layer):
         await self._fill()
         return self.take(min(self.size if length < 0 else length, self.ahead_end))
 
-    async def _slow_readinto(self, target, _):
-        with memoryview(target).cast("B") as view:
-            data = await self._slow_read(len(view), None)
-            view[:len(data)] = data
-            return len(data)
-
-    async def _slow_readinto1(self, target, _):
-        with memoryview(target).cast("B") as view:
-            data = await self._slow_read1(len(view), None)
-            view[:len(data)] = data
-            return len(data)
+    def _slow_readinto1(self, target, _):
+        return read_into(target, self._slow_read1)
 
     async def _slow_peek(self, _, __):
         await self._clean()
@@ -605,29 +602,12 @@ cdef class BufferedFile(Layer):
             raise
         return b"".join(pieces)
 
-    async def _slow_readlines(self, hint, _):
-        cdef Py_ssize_t limit = size_of(hint)
-        cdef Py_ssize_t length = 0
-        cdef Py_ssize_t work = 0
-        lines = []
-        try:
-            while True:
-                line = self.line_now(-1)
-                if line is NotImplemented:
-                    line = await self._slow_readline(-1, None)
-                if not line:
-                    return lines
-                lines.append(line)
-                length += len(line)
-                if 0 < limit < length:
-                    return lines
-                work += len(line) + ITEM_WORK
-                if work > WORK_AT_ONCE:
-                    work = 0
-                    await asyncio.sleep(0)
-        except BaseException:
-            self.put_back(lines)
-            raise
+    async def _make_room(self):
+        """What a write waits for before anything of it is taken."""
+        await self._clean()
+        if self.ahead_end != self.ahead_begin and not self.raw_file.regular:
+            await self.raw_file._slow_seek(self.ahead_begin - self.ahead_end, SEEK_CUR)
+        self.rewind()
 
     async def _slow_write(self, data, _):
         cdef Py_ssize_t done = 0
@@ -635,10 +615,7 @@ cdef class BufferedFile(Layer):
             while (count := self.queue_now(data)) is NotImplemented:
                 await self.queue._progressed(self)
             return count
-        await self._clean()
-        if self.ahead_end != self.ahead_begin and not self.raw_file.regular:
-            await self.raw_file._slow_seek(self.ahead_begin - self.ahead_end, SEEK_CUR)
-        self.rewind()
+        await self._make_room()
         # Not released but dropped: a call that was given up has it until the kernel is done with the memory.
         view = memoryview(data).cast("B")
         kept = data if type(data) is bytes else view

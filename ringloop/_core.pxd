@@ -17,8 +17,18 @@ cdef class Watch(Operation):
     cdef int end(self) except -1
 
 
+# What a forked child has to change of a loop before anything else: see mark_forked().
+cdef struct ForkMark:
+    ForkMark *next
+    bint *forked
+    bint *closed
+    rl_driver **driver
+    rl_driver *lost                # the parent's driver, until it is let go of
+
+
 cdef class LoopCore(Flight):
     cdef bint forked
+    cdef ForkMark fork_mark
     cdef bint enabled              # the driver is bound to a thread:
     cdef unsigned long owner
     cdef Watch bell

@@ -48,6 +48,9 @@ cdef extern from "<poll.h>" nogil:
     ctypedef struct pollfd "struct pollfd"
     int poll(pollfd *fds, unsigned long count, int timeout_ms)
 
+cdef extern from "<pthread.h>" nogil:
+    int pthread_atfork(void (*prepare)() noexcept, void (*parent)() noexcept, void (*child)() noexcept)
+
 cdef extern from "ring.h" nogil:
     ctypedef struct rl_ring_failure "struct rl_ring_failure":
         int cause
@@ -74,6 +77,7 @@ cdef enum:
 
 
 cdef object LIVE_LOOPS = weakref.WeakSet()
+cdef ForkMark *fork_marks = NULL    # of all loops; changed with the GIL held
 
 
 cdef void await_release() noexcept:
@@ -155,6 +159,14 @@ cdef rl_driver *create_driver(object name) except NULL:
 cdef class LoopCore(Flight):
     """The part of the loop that runs per callback. `ringloop.Loop` makes asyncio's interface out of it."""
 
+    def __cinit__(self, *args, **kwargs):
+        global fork_marks
+        self.fork_mark.forked = &self.forked
+        self.fork_mark.closed = &self._closed
+        self.fork_mark.driver = &self.driver
+        self.fork_mark.next = fork_marks
+        fork_marks = &self.fork_mark
+
     def __init__(self, driver):
         """`driver` is "io_uring" or "epoll"."""
         self.driver = create_driver(driver)
@@ -166,6 +178,11 @@ cdef class LoopCore(Flight):
         LIVE_LOOPS.add(self)
 
     def __dealloc__(self):
+        global fork_marks
+        cdef ForkMark **place = &fork_marks
+        while place[0] != &self.fork_mark:
+            place = &place[0].next
+        place[0] = self.fork_mark.next
         # An unclosed loop was closed by __del__ before; what is left is a loop whose __init__ failed.
         if self.bell_fd >= 0:
             close(self.bell_fd)
@@ -553,11 +570,9 @@ cdef class LoopCore(Flight):
 
     def _forget_after_fork(self):
         """In a forked child: lets go of the parent's driver. Its memory is not even mapped here."""
-        self.forked = True
-        self._closed = True
-        if self.driver != NULL:
-            self.driver.calls.forked(self.driver)
-            self.driver = NULL
+        if self.fork_mark.lost != NULL:
+            self.fork_mark.lost.calls.forked(self.fork_mark.lost)
+            self.fork_mark.lost = NULL
         # What waits for the pass's end is the parent's to do: without a driver they forget it.
         self.end_pass()
         self.forget_workers()
@@ -633,6 +648,31 @@ def driver_report(name):
         driver.calls.destroy(driver)
 
 
+cdef void mark_forked() noexcept nogil:
+    """In a forked child, before any Python code: no loop of the parent's is to be used from here on.
+
+    Other libraries' handlers may run before ours, those of os.register_at_fork() in the order in which they
+    were registered, and they close what they have on a loop.
+    """
+    cdef ForkMark *mark = fork_marks
+    while mark != NULL:
+        mark.forked[0] = True
+        mark.closed[0] = True
+        if mark.driver[0] != NULL:
+            mark.lost = mark.driver[0]
+            mark.driver[0] = NULL
+        mark = mark.next
+
+
+def _before_fork():
+    """What waits for the end of this thread's pass goes out: the child could write before that."""
+    thread = threading.get_ident()
+    for loop in list(LIVE_LOOPS):
+        if loop._thread_id == thread:
+            for operation in list((<LoopCore> loop).awaiting_end):
+                (<Operation> operation).before_fork()
+
+
 def _after_fork_in_child():
     rl_driver_sweep_forked()
     for loop in list(LIVE_LOOPS):
@@ -649,5 +689,7 @@ def _at_exit():
             (<LoopCore> loop).drop_ready(False)
 
 
-os.register_at_fork(after_in_child=_after_fork_in_child)
+if pthread_atfork(NULL, NULL, mark_forked) != 0:
+    raise MemoryError
+os.register_at_fork(before=_before_fork, after_in_child=_after_fork_in_child)
 atexit.register(_at_exit)

@@ -29,7 +29,7 @@ from ringloop._callbacks cimport PyContext_CopyCurrent, PyContext_Enter, PyConte
 from ringloop._flight cimport (
     RL_OP_POLL_ADD, RL_POLL_MULTISHOT, Operation, rl_sqe,
 )
-from ringloop._sock cimport Sockets
+from ringloop._sock cimport Sockets, fd_now
 from ringloop._transfer cimport in_flight
 
 
@@ -120,7 +120,7 @@ cdef class Inbox:
             self.parts[index].iov_base = self.memory + index * slot_bytes
             self.parts[index].iov_len = slot_bytes
             self.messages[index].msg_hdr.msg_namelen = sizeof(sockaddr_storage)
-        count = recvmmsg(transport.fd, self.messages, slots, MSG_DONTWAIT, NULL)
+        count = recvmmsg(transport.open_fd(), self.messages, slots, MSG_DONTWAIT, NULL)
         for index in range(count):
             data = PyBytes_FromStringAndSize(
                 <char *> self.parts[index].iov_base, self.messages[index].msg_len)
@@ -229,7 +229,7 @@ cdef class ReceiveReadiness(Operation):
 
     cdef void prepare(self, rl_sqe *sqe) noexcept:
         sqe.opcode = RL_OP_POLL_ADD
-        sqe.fd = self.transport.fd
+        sqe.fd = self.transport.open_fd()
         sqe.length = RL_POLL_MULTISHOT
         sqe.op_flags = POLLIN
 
@@ -360,7 +360,7 @@ cdef class SendWhenRoom(Operation):
         cdef DatagramTransport transport = self.transport
         if in_flight(self) or not self.loop.alive():
             return 0
-        self.fd = transport.fd
+        self.fd = transport.open_fd()
         if transport.family == AF_UNIX:
             address = transport.queue[0][1]
             if not transport.has_peer(address):
@@ -468,7 +468,7 @@ cdef class DatagramTransport(Transport):
         self.loop.cancel(self.send)
         self.loop.cancel(self.receive)
         self.connection_lost_count += 1
-        self.loop.call_soon(self._call_connection_lost, exc, context=self.context)
+        self.lose_soon(exc)
         return 0
 
     cdef int call_connection_lost(self, object exc) except -1:
@@ -493,6 +493,9 @@ cdef class DatagramTransport(Transport):
     cdef bint is_closed(self) noexcept:
         return self.fd < 0
 
+    cdef int open_fd(self) noexcept:
+        return fd_now(self.sock, self.fd)
+
     cdef int close_fd(self) except -1:
         self.loop.release_fd(self.fd, self)
         self.fd = -1
@@ -511,7 +514,7 @@ cdef class DatagramTransport(Transport):
         self.loop.cancel(self.receive)
         if not self.queue:
             self.connection_lost_count += 1
-            self.loop.call_soon(self._call_connection_lost, None, context=self.context)
+            self.lose_soon(None)
 
     def abort(self):
         """Closes the transport at once; what is queued is lost."""
@@ -608,7 +611,7 @@ cdef class DatagramTransport(Transport):
             return ASK_SOCKET
         # A call that does not wait is not interrupted: there is no EINTR here.
         count = sendto(
-            self.fd, view.buf, view.len, MSG_DONTWAIT | MSG_NOSIGNAL,
+            self.open_fd(), view.buf, view.len, MSG_DONTWAIT | MSG_NOSIGNAL,
             <sockaddr *> &target if target_bytes else NULL, target_bytes)
         error = errno
         PyBuffer_Release(&view)

@@ -9,9 +9,6 @@ from ringloop._ops cimport Call, rl_resident_file
 cdef enum:
     PIECE_BYTES = 1 << 20          # no system call is asked for more
     STREAM_BYTES = 65536           # asked for where nobody knows how much there is
-    # Of what is in memory: so many bytes are gone through before others run, and an item is as much work as
-    WORK_AT_ONCE = 262144
-    ITEM_WORK = 64
 
 
 cdef class Descriptor
@@ -41,6 +38,8 @@ cdef class Descriptor(Layer):
     cdef int64_t position
     cdef uint32_t block_bytes
     cdef rl_resident_file known
+    cdef bint locked               # by flock()
+    cdef list locked_ranges        # and of it, by fcntl(): (start, end, kind), apart from each other
     cdef bytes leftover            # came in for a read that was cancelled
     cdef Order turns
 
@@ -55,6 +54,7 @@ cdef class Descriptor(Layer):
     cdef int move_to(self, int64_t position) noexcept
     cdef int wrote(self, int64_t count) noexcept
     cdef int put_back(self, list pieces) except -1
+    cdef int note_range(self, int kind, object start, object length) except -1
     cdef object read_call(self, bytes target, Py_ssize_t start, Py_ssize_t length, int64_t offset)
     cdef object write_call(self, object data, Py_ssize_t start, Py_ssize_t length, int64_t offset, File told)
     cdef object raw_call(self, str name, long number, uint64_t one=?, uint64_t two=?)
@@ -66,8 +66,10 @@ cdef class FileSystemCall(Call):
     cdef Descriptor file
     cdef object thread_loop        # whose thread has it; None: none
     cdef object heir               # the loop that is told if that one is closed
+    cdef bint dropped              # no thread will have it: its executor was shut down
 
     cdef int start_in_a_thread(self, object loop) except -1
+    cdef int drop(self) except -1
     cdef int tell_heir(self) except -1
     cdef bint leave_thread(self) except -1
     cdef int ended(self) except -1

@@ -61,6 +61,9 @@ cdef extern from "<unistd.h>" nogil:
     int isatty(int fd)
     int64_t lseek(int fd, int64_t offset, int whence)
 
+cdef object LOCK_FORMAT = "hhqqi"
+cdef object FILE_END = 1 << 63
+
 
 # --- system calls
 
@@ -88,7 +91,7 @@ cdef class FileSystemCall(Call):
         self.request.work.priority = self.file.priority
         self.take_priority()
         self.choose_executor()
-        thread = loop.run_in_executor(None, self._execute)
+        thread = loop.run_in_executor(None, Execution(self))
         self.file.turns.in_flight += 1
         self.thread_loop = loop
         if self.file.turns.threads is None:
@@ -106,6 +109,13 @@ cdef class FileSystemCall(Call):
     def _execute(self):
         Call._execute(self)
         self.tell_heir()
+
+    cdef int drop(self) except -1:
+        """It will never be executed: as if that had been refused."""
+        self.dropped = True
+        self.executed = True
+        self.outcome = -ECANCELED
+        return self.tell_heir()
 
     cdef int tell_heir(self) except -1:
         """On the thread: its own loop may be closed."""
@@ -131,6 +141,9 @@ cdef class FileSystemCall(Call):
                 self.unlock()
             self.ended()
             if self.stage != CALL_OVER:
+                # As a call of run_in_executor() that the executor drops.
+                if self.dropped:
+                    self.future.cancel()
                 tell(self.future)
 
     cdef bint leave_thread(self) except -1:
@@ -151,6 +164,27 @@ cdef class FileSystemCall(Call):
 
     cdef object value(self):
         return self.outcome
+
+
+@cython.final
+cdef class Execution:
+    """What an executor is given to do: a call, which hears of it if the executor lets go of it undone."""
+
+    cdef FileSystemCall call
+
+    def __cinit__(self, FileSystemCall call):
+        self.call = call
+
+    def __reduce__(self):
+        raise TypeError(f"cannot pickle {type(self).__name__!r} object")
+
+    def __call__(self):
+        call, self.call = self.call, None
+        call._execute()
+
+    def __del__(self):
+        if self.call is not None:
+            self.call.drop()
 
 
 @cython.final
@@ -251,26 +285,58 @@ cdef class LockCall(FileSystemCall):
     """Takes a lock, and gives it back if nobody waits for it any more."""
 
     cdef void give_back(self) noexcept:
+        cdef Descriptor file = self.file
         self.collected = True
-        if self.outcome == 0 and self.file.fd >= 0:
-            if self.by_flock():
-                flock(self.file.fd, LOCK_UN)
-            else:
-                unlock_range(self.file.fd, self.kept)
+        if self.outcome != 0 or file.fd < 0:
+            return
+        if not self.by_flock():
+            give_back_range(file, self.kept)
+        elif not file.locked:
+            # Else it took the place of a lock that the file had before, and that the caller counts on. To go
+            # back to a weaker one is to have none for a moment, in which another may take it.
+            flock(file.fd, LOCK_UN)
+
+    cdef object value(self):
+        if self.by_flock():
+            self.file.locked = True
+        else:
+            kind, _, start, length, _ = struct.unpack(LOCK_FORMAT, self.kept)
+            self.file.note_range(kind, start, length)
+        return self.outcome
 
     cdef bint by_flock(self) noexcept:
         return self.request.call.number == SYS_flock
 
 
-cdef int unlock_range(int fd, bytes lock) noexcept:
-    _, _, start, length, _ = struct.unpack("hhqqi", lock)
-    fcntl.fcntl(fd, F_OFD_SETLK, lock_range(fcntl.F_UNLCK, start, length))
+cdef int give_back_range(Descriptor file, bytes lock) except -1:
+    """Unlocks it, but for what of it was locked before: that is as it was."""
+    _, _, start, length, _ = struct.unpack(LOCK_FORMAT, lock)
+    start, end = ends_of(start, length)
+    begin = start
+    for first, last, kind in sorted(file.locked_ranges or ()):
+        if first < end and last > start:
+            set_range(file.fd, fcntl.F_UNLCK, begin, first)
+            set_range(file.fd, kind, max(first, start), min(last, end))
+            begin = last
+    return set_range(file.fd, fcntl.F_UNLCK, begin, end)
+
+
+cdef int set_range(int fd, int kind, object start, object end) except -1:
+    if start < end:
+        fcntl.fcntl(fd, F_OFD_SETLK, lock_range(kind, start, 0 if end == FILE_END else end - start))
     return 0
+
+
+cdef tuple ends_of(object start, object length):
+    """As fcntl() counts: a length of 0 is to the end of the file, a negative one lies before the start."""
+    if length < 0:
+        return start + length, start
+    return start, start + length if length else FILE_END
 
 
 cdef bytes lock_range(int kind, int64_t start, int64_t length):
     """A struct flock."""
-    return struct.pack("hhqqi", kind, 0, start, length, 0)
+    return struct.pack(LOCK_FORMAT, kind, 0, start, length, 0)
 
 
 # --- files
@@ -524,6 +590,18 @@ cdef class Descriptor(Layer):
         call.bounded = False
         call.request.entry.sqe.op_flags = <uint32_t> <int> events
         await call
+
+    cdef int note_range(self, int kind, object start, object length) except -1:
+        """That fcntl() has locked a range, or unlocked it."""
+        start, end = ends_of(start, length)
+        kept = []
+        for first, last, kind_then in self.locked_ranges or ():
+            kept += [(first, min(last, start), kind_then)] if first < start else []
+            kept += [(max(first, end), last, kind_then)] if last > end else []
+        if kind != fcntl.F_UNLCK:
+            kept.append((start, end, kind))
+        self.locked_ranges = kept
+        return 0
 
     cdef int put_back(self, list pieces) except -1:
         """Undoes the part of a read that was done before the rest failed or was cancelled."""

@@ -9,6 +9,11 @@ cdef enum FileCallKind:
     FILE_CLOSE, FILE_PREAD, FILE_PWRITE, FILE_FSYNC, FILE_FDATASYNC, FILE_LOCK, FILE_UNLOCK, FILE_DETACH
     FILE_ENTER, FILE_EXIT
 
+cdef enum:
+    # Of what is in memory: so many bytes are gone through before others run, and an item is as much work as
+    WORK_AT_ONCE = 262144
+    ITEM_WORK = 64
+
 cdef enum Step:
     STEP_RETURNS = 0               # as PySendResult has them
     STEP_YIELDS = 1
@@ -66,6 +71,9 @@ cdef class File:
     cdef object slowly(self, FileCall call)
     cdef Order order(self)
     cdef void flushed(self, Py_ssize_t count) noexcept
+    cdef object line_now(self, Py_ssize_t limit)
+    cdef int put_back_lines(self, list lines) except -1
+    cdef int at_end(self) except -1
     cdef FileCall call(self, FileCallKind kind, object one=?, object two=?)
 
 

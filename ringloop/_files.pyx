@@ -349,6 +349,14 @@ async def in_turn(FileCall call, File file):
         order.release()
 
 
+async def read_into(target, read):
+    """What a `readinto` reads by `read`, which is told how much; how many bytes."""
+    with memoryview(target).cast("B") as view:
+        data = await read(len(view), None)
+        view[:len(data)] = data
+        return len(data)
+
+
 cdef class File:
     """The methods that raw, buffered and text files have."""
 
@@ -365,8 +373,37 @@ cdef class File:
     async def _slow_next(self, _, __):
         line = await self._slow_readline(-1, None)
         if not line:
+            self.at_end()
             raise StopAsyncIteration
         return line
+
+    async def _slow_readlines(self, hint, _):
+        cdef Py_ssize_t limit = size_of(hint)
+        cdef Py_ssize_t length = 0
+        cdef Py_ssize_t work = 0
+        lines = []
+        try:
+            while True:
+                line = self.line_now(-1)
+                if line is NotImplemented:
+                    line = await self._slow_readline(-1, None)
+                if not line:
+                    self.at_end()
+                    return lines
+                lines.append(line)
+                length += len(line)
+                if 0 < limit < length:
+                    return lines
+                work += len(line) + ITEM_WORK
+                if work > WORK_AT_ONCE:
+                    work = 0
+                    await asyncio.sleep(0)
+        except BaseException:
+            self.put_back_lines(lines)
+            raise
+
+    def _slow_readinto(self, target, _):
+        return read_into(target, self._slow_read)
 
     async def _slow_exit(self, _, __):
         await self._slow_close(None, None)
@@ -377,6 +414,18 @@ cdef class File:
 
     cdef void flushed(self, Py_ssize_t count) noexcept:
         """So many bytes of what a write was given are written, whoever waits for it."""
+
+    cdef object line_now(self, Py_ssize_t limit):
+        """The next line, empty at the end, if it takes no waiting; else NotImplemented."""
+        return NotImplemented
+
+    cdef int put_back_lines(self, list lines) except -1:
+        """What `readlines` had gathered before it failed or was cancelled is next again."""
+        raise NotImplementedError
+
+    cdef int at_end(self) except -1:
+        """There is no further line."""
+        return 0
 
     cdef FileCall call(self, FileCallKind kind, object one=None, object two=None):
         cdef FileCall call = FileCall.__new__(FileCall)

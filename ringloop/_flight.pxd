@@ -143,6 +143,7 @@ cdef class Operation:
     cdef int complete(self, int64_t result, uint32_t flags, object payload) except -1
     cdef void discard(self, int64_t result, uint32_t flags) noexcept
     cdef int end_of_pass(self) except -1
+    cdef int before_fork(self) except -1
     cdef object describe(self)
 
 

@@ -110,6 +110,10 @@ cdef class Operation:
         """Runs after the pass's last callback, if the operation is in the loop's `awaiting_end`."""
         return 0
 
+    cdef int before_fork(self) except -1:
+        """The same when one of the pass's callbacks forks, inside of that."""
+        return 0
+
     cdef object describe(self):
         """What a message about a slow callback calls it."""
         return repr(self)

@@ -320,14 +320,18 @@ async def find_position(RawFile raw):
 
 async def fd_by_opener(opener, path, flags):
     """The fd that the opener answers, not inherited by child processes."""
-    fd = await asyncio.get_running_loop().run_in_executor(None, opener, path, flags)
+    fd = await opening.OpenerCall(opener, path, flags).wait(asyncio.get_running_loop())
     if hasattr(fd, "__await__"):
         fd = await fd
     if not isinstance(fd, int):
         raise TypeError("expected integer from opener")
     if fd < 0:
         raise ValueError(f"opener returned {fd}")
-    os.set_inheritable(fd, False)
+    try:
+        os.set_inheritable(fd, False)
+    except OSError:
+        opening.discard(fd)
+        raise
     return fd
 
 

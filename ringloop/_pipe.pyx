@@ -165,7 +165,7 @@ cdef class PipeTransport(Transport):
         self.cancel_polls()
         if not self.ended:
             self.ended = True
-            self.loop.call_soon(self._call_connection_lost, exc, context=self.context)
+            self.lose_soon(exc)
         return 0
 
     cdef int call_connection_lost(self, object exc) except -1:

@@ -235,6 +235,9 @@ cdef class RawFile(Descriptor):
 
     # --- the calls that wait
 
+    cdef int put_back_lines(self, list lines) except -1:
+        return self.put_back(lines)
+
     async def _slow_read(self, size, _):
         cdef Py_ssize_t length = size_of(size)
         if length < 0:
@@ -265,12 +268,6 @@ cdef class RawFile(Descriptor):
             self.put_back(pieces)
             raise
 
-    async def _slow_readinto(self, target, _):
-        with memoryview(target).cast("B") as view:
-            data = await self._slow_read(len(view), None)
-            view[:len(data)] = data
-            return len(data)
-
     async def _slow_readline(self, size, _):
         cdef Py_ssize_t limit = size_of(size)
         cdef Py_ssize_t length = 0
@@ -294,9 +291,6 @@ cdef class RawFile(Descriptor):
             self.put_back(pieces)
             raise
         return b"".join(pieces)
-
-    async def _slow_readlines(self, hint, _):
-        return await lines_of(self, size_of(hint))
 
     async def _slow_write(self, data, _):
         # Not released but dropped: a call that was given up has it until the kernel is done with the memory.
@@ -394,10 +388,13 @@ cdef class RawFile(Descriptor):
         await call
 
     async def _slow_unlock(self, where, _):
+        # Noted at once: a lock that is cancelled after this must not come back.
         if where is None:
+            self.locked = False
             await self.raw_call("flock", SYS_flock, LOCK_UN)
         else:
             lock = lock_range(fcntl.F_UNLCK, where[0], where[1])
+            self.note_range(fcntl.F_UNLCK, where[0], where[1])
             await self.raw_call("fcntl", SYS_fcntl, F_OFD_SETLK, <uint64_t> PyBytes_AS_STRING(lock))
 
     # --- what only a raw file has
@@ -409,17 +406,3 @@ cdef class RawFile(Descriptor):
     def readinto(self, buffer, /):
         """Fills `buffer`, as far as one read does; how many bytes."""
         return self.call(FILE_READINTO, buffer)
-
-
-async def lines_of(file, Py_ssize_t hint):
-    """The lines that are left of any file; no more once they are longer than a positive `hint`."""
-    cdef Py_ssize_t length = 0
-    lines = []
-    while True:
-        line = await file._slow_readline(-1, None)
-        if not line:
-            return lines
-        lines.append(line)
-        length += len(line)
-        if 0 < hint < length:
-            return lines

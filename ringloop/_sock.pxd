@@ -37,6 +37,7 @@ cdef class Sockets(LoopCore):
 
 
 cdef int fd_of(object file) except -1
+cdef int fd_now(object sock, int fd) noexcept
 cdef int check_pollable(int fd) except -1
 cdef object try_recv(int fd, Py_ssize_t size)
 cdef int get_writable(object target, Py_buffer *view) except -1

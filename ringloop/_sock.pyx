@@ -52,6 +52,7 @@ cdef extern from "<sys/stat.h>" nogil:
     bint S_ISFIFO(unsigned int mode)
 
 cdef object Socket = socket.socket
+cdef object fileno_of = socket.SocketType.fileno
 
 cdef extern from "Python.h":
     PyObject *PyBytes_FromStringAndSize(const char *bytes, Py_ssize_t size)
@@ -75,6 +76,17 @@ cdef int fd_of(object file) except -1:
     if fd < 0:
         raise ValueError(f"Invalid file descriptor: {fd}")
     return fd
+
+
+cdef int fd_now(object sock, int fd) noexcept:
+    """The number that a socket object has now: -1 if its owner closed or detached it.
+
+    `fd` is what it had, which then may be another file's. The answer for what is no socket, but like one.
+    """
+    try:
+        return fileno_of(sock)
+    except TypeError:
+        return fd
 
 
 cdef int check_pollable(int fd) except -1:

@@ -8,6 +8,7 @@ Callbacks, their order, errors and texts are asyncio's.
 import os
 import socket
 import sys
+import threading
 from asyncio import constants, protocols, transports, trsock
 from asyncio.log import logger
 
@@ -20,7 +21,7 @@ from libc.string cimport memcpy
 from posix.unistd cimport close
 
 from ringloop._callbacks cimport PyContext_CopyCurrent
-from ringloop._sock cimport Sockets, get_writable
+from ringloop._sock cimport Sockets, fd_now, get_writable
 from ringloop._transfer cimport Endpoint, Receive, Send, in_flight
 
 
@@ -59,11 +60,34 @@ cdef enum:
 cdef object TRANSPORT_CLASS = transports._FlowControlMixin
 cdef object BufferedProtocol = protocols.BufferedProtocol
 cdef object TransportSocket = trsock.TransportSocket
+cdef object Socket = socket.socket
+cdef object PLAIN_SOCKET = TransportSocket._sock
 cdef bint WRITELINES_TAKES_VIEWS = sys.version_info >= (3, 12)
 cdef bint WRITELINES_SKIPS_EMPTY = sys.version_info >= (3, 14)
 cdef str WRITE_TAKES = (
     "bytes, bytearray, or memoryview object" if sys.version_info >= (3, 14) else "bytes-like object")
 cdef int CONNECTION_LOST_WRITES_LOGGED = constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES
+
+
+class HoldingSocket(TransportSocket):
+    """What a transport tells as its socket: sends what the transport holds back before it is asked or told.
+
+    All that a TransportSocket does goes by its `_sock`.
+    """
+
+    __slots__ = ("_send",)
+
+    def __init__(self, sock, send):
+        PLAIN_SOCKET.__set__(self, sock)
+        self._send = send
+
+    @property
+    def _sock(self):
+        cdef Send send = self._send
+        # Another thread's use of the socket has no order with this one's writes.
+        if send.held and send.loop._thread_id == threading.get_ident():
+            send.let_go()
+        return PLAIN_SOCKET.__get__(self)
 
 
 cdef class Receiver:
@@ -155,7 +179,7 @@ cdef class StreamTransport(Endpoint):
         self.closing = True
         self.loop.cancel(self.receive)
         self.connection_lost_count += 1
-        self.loop.call_soon(self._call_connection_lost, exc, context=self.context)
+        self.lose_soon(exc)
         return self.end_sendfile(exc)
 
     cdef int call_connection_lost(self, object exc) except -1:
@@ -180,6 +204,17 @@ cdef class StreamTransport(Endpoint):
 
     cdef bint is_closed(self) noexcept:
         return self.fd < 0
+
+    cdef object keep_open(self):
+        sock = self.sock
+        if not issubclass(type(sock), Socket):
+            # None; or like a socket, with an end of its own kind.
+            return None
+        sock._io_refs += 1
+        return sock
+
+    cdef int open_fd(self) noexcept:
+        return self.fd if self.sock is None else fd_now(self.sock, self.fd)
 
     cdef int close_fd(self) except -1:
         cdef int fd = self.fd
@@ -283,13 +318,10 @@ cdef class StreamTransport(Endpoint):
 
     def get_extra_info(self, name, default=None):
         """Returns what is known of the connection: 'socket', 'sockname', 'peername'; else `default`."""
-        if name == "socket":
-            # Who asks may send or shut down by it.
-            self.send.let_go()
         if self.extra is not None and name in self.extra:
             return self.extra[name]
         if name == "socket":
-            value = TransportSocket(self.socket_object())
+            value = HoldingSocket(self.socket_object(), self.send)
         elif name == "peername":
             value = address_object(&self.peer_address)
         elif name == "sockname":
@@ -322,7 +354,7 @@ cdef class StreamTransport(Endpoint):
         self.loop.cancel(self.receive)
         if not self.send.queue:
             self.connection_lost_count += 1
-            self.loop.call_soon(self._call_connection_lost, None, context=self.context)
+            self.lose_soon(None)
         self.end_sendfile(None)
 
     def abort(self):
@@ -396,7 +428,7 @@ cdef class StreamTransport(Endpoint):
                 self.send.let_go()
             return self.pause_protocol_if_full()
         # A call that does not wait is not interrupted: there is no EINTR here.
-        count = send(self.fd, view.buf, length, MSG_DONTWAIT | MSG_NOSIGNAL)
+        count = send(self.open_fd(), view.buf, length, MSG_DONTWAIT | MSG_NOSIGNAL)
         error = errno
         PyBuffer_Release(&view)
         if count == length:
@@ -430,7 +462,7 @@ cdef class StreamTransport(Endpoint):
             self.shut_down()
 
     cdef int shut_down(self) except -1:
-        if shutdown(self.fd, SHUT_WR) < 0:
+        if shutdown(self.open_fd(), SHUT_WR) < 0:
             raise OSError(errno, os.strerror(errno))
         return 0
 

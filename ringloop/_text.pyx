@@ -17,10 +17,10 @@ from cpython.unicode cimport PyUnicode_FindChar, PyUnicode_Substring
 from ringloop._buffered cimport BufferedFile
 from ringloop._files cimport (
     FILE_CLOSE, FILE_DETACH, FILE_ENTER, FILE_EXIT, FILE_NEXT, FILE_PREAD, FILE_PWRITE, FILE_READ,
-    FILE_READLINE, FILE_READLINES, FILE_SEEK, FILE_TELL, FILE_TRUNCATE, FILE_WRITE, FileCall,
-    index, size_of, unsupported,
+    FILE_READLINE, FILE_READLINES, FILE_SEEK, FILE_TELL, FILE_TRUNCATE, FILE_WRITE, ITEM_WORK, WORK_AT_ONCE,
+    FileCall, index, size_of, unsupported,
 )
-from ringloop._descriptor cimport ITEM_WORK, WORK_AT_ONCE, Descriptor, Layer
+from ringloop._descriptor cimport Descriptor, Layer
 
 
 cdef enum:
@@ -29,6 +29,10 @@ cdef enum:
     WORD_BITS = 64                 # of each part of what tell() answers
 
 cdef object WORD = 0xFFFFFFFFFFFFFFFF
+
+# What handles errors by the bytes in question alone. Others may look at all that is to be decoded.
+cdef frozenset PLAIN_ERRORS = frozenset(
+    ("strict", "ignore", "replace", "backslashreplace", "surrogateescape"))
 
 # Encodings without a state and without a mark at their start.
 cdef dict FAST = {
@@ -180,12 +184,15 @@ cdef class TextFile(Layer):
         return 0
 
     cdef int put_back_lines(self, list lines) except -1:
-        """What `readlines` had gathered before it failed or was cancelled is next again."""
         if self.carried != 0:
             self.put_back()
         lines.append(PyUnicode_Substring(self.characters, self.used, len(self.characters)))
         self.characters = "".join(lines)
         self.used = 0
+        return 0
+
+    cdef int at_end(self) except -1:
+        self.telling = self.below.raw_file.seeks
         return 0
 
     cdef str take(self, Py_ssize_t length):
@@ -275,7 +282,8 @@ cdef class TextFile(Layer):
         return self.take(min(length - self.carried, len(self.characters) - self.used))
 
     cdef object read_all_now(self):
-        if self.below.is_dirty():
+        # What lies below in one call may be long only if it was put back there.
+        if self.below.is_dirty() or self.below.ahead_end - self.below.ahead_begin > WORK_AT_ONCE:
             return NotImplemented
         self.need_decoder()
         data = self.below.read_size_now(-1)
@@ -422,7 +430,7 @@ cdef class TextFile(Layer):
             self.check_reads()
             line = self.line_now(-1)
             if line is not NotImplemented and not line:
-                self.telling = self.below.raw_file.seeks
+                self.at_end()
                 raise StopAsyncIteration
             return line
         if kind == FILE_READLINE:
@@ -485,46 +493,12 @@ cdef class TextFile(Layer):
             if pieces % PIECES_AT_ONCE == 0:
                 await asyncio.sleep(0)
 
-    async def _slow_next(self, _, __):
-        self.telling = False
-        line = await self._slow_readline(-1, None)
-        if not line:
-            self.telling = self.below.raw_file.seeks
-            raise StopAsyncIteration
-        return line
-
-    async def _slow_readlines(self, hint, _):
-        cdef Py_ssize_t limit = size_of(hint)
-        cdef Py_ssize_t length = 0
-        cdef Py_ssize_t work = 0
-        lines = []
-        self.telling = False
-        try:
-            while True:
-                line = self.line_now(-1)
-                if line is NotImplemented:
-                    line = await self._slow_readline(-1, None)
-                if not line:
-                    self.telling = self.below.raw_file.seeks
-                    return lines
-                lines.append(line)
-                length += len(line)
-                if 0 < limit < length:
-                    return lines
-                work += len(line) + ITEM_WORK
-                if work > WORK_AT_ONCE:
-                    work = 0
-                    await asyncio.sleep(0)
-        except BaseException:
-            self.put_back_lines(lines)
-            raise
-
     async def _slow_read(self, size, _):
         cdef Py_ssize_t length = size_of(size)
         cdef int pieces = 0
         self.need_decoder()
         if length < 0:
-            return self.decode_rest(await self.below._slow_read(-1, None))
+            return await self._decode_in_turns(await self.below._slow_read(-1, None))
         while self.carried + len(self.characters) - self.used < length:
             self.carry_on()
             if await self._read_piece() == 0:
@@ -534,10 +508,48 @@ cdef class TextFile(Layer):
                 await asyncio.sleep(0)
         return self.take(min(length - self.carried, len(self.characters) - self.used))
 
+    async def _decode_in_turns(self, bytes data):
+        """As decode_rest(), but others run meanwhile."""
+        cdef Py_ssize_t done = 0
+        if len(data) <= WORK_AT_ONCE or self.errors not in PLAIN_ERRORS or is_punycode(self.encoding):
+            return self.decode_rest(data)
+        before = self.decoder.getstate()
+        texts = []
+        try:
+            while len(data) - done > WORK_AT_ONCE:
+                texts.append(self.decoder.decode(data[done:done + WORK_AT_ONCE]))
+                done += WORK_AT_ONCE
+                await asyncio.sleep(0)
+            texts.append(self.decoder.decode(data[done:], True))
+        except UnicodeDecodeError:
+            # It tells where in all that there was to decode.
+            self.decoder.setstate(before)
+            return self.decode_rest(data)
+        except BaseException:
+            self.decoder.setstate(before)
+            self.below.put_back([data])
+            raise
+        texts.insert(0, self.take(len(self.characters) - self.used))
+        self.forget_read()
+        return "".join(texts)
+
     async def _slow_write(self, text, _):
+        encoder = self.encoder
+        state = None if encoder is None else encoder.getstate()
         data = self.prepare(text)
         if self.below.write_now(data) is NotImplemented:
-            await self.below._slow_write(data, None)
+            behind = self.below.writes_behind
+            try:
+                # With write-behind it takes all or nothing.
+                await (self.below._slow_write(data, None) if behind else self.below._make_room())
+            except BaseException:
+                # Nothing of it is taken: the next write begins as this one did, such as with a mark.
+                self.encoder = encoder
+                if encoder is not None:
+                    encoder.setstate(state)
+                raise
+            if not behind:
+                await self.below._slow_write(data, None)
         self.wrote()
         if self.wants_flush(text):
             await self.below._slow_flush(None, None)
@@ -640,6 +652,11 @@ cdef class TextFile(Layer):
         fd = self.below._give_fd()
         self.below = None
         return fd
+
+
+cdef bint is_punycode(str encoding) except -1:
+    """The codec whose decoder takes each piece for all there is, and cannot read a line of two pieces."""
+    return codecs.lookup(encoding).name == "punycode"
 
 
 cdef object cookie_of(object position, object flags, object length, object needs_end, object skip):

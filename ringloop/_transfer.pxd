@@ -34,6 +34,7 @@ cdef class Endpoint(Transport):
     cdef int queue_drained(self) except -1
     cdef int all_sent(self) except -1
     cdef int finish_if_idle(self) except -1
+    cdef object keep_open(self)
 
 
 cdef class Receive(Operation):
@@ -65,13 +66,16 @@ cdef class Send(Operation):
     cdef iovec *parts                  # ours, SEND_PARTS_MAX of them; NULL until needed
     cdef msghdr message
     cdef bint polled                   # in flight is a poll for room: the kernel cannot wait before it sends
-    cdef bint held                     # what is queued waits for the end of the pass
+    cdef bint held                     # what is queued waits for the end of the pass,
+    cdef object kept_open              # and the end of this socket for that; or None
     cdef uint32_t pass_number          # of the last write,
     cdef uint32_t writes_in_pass       # how many there were in it,
     cdef uint32_t habit                # and in how many passes in a row there were several
 
     cdef bint hold(self) except -1
     cdef int let_go(self) except -1
+    cdef int send_held(self) except -1
+    cdef int release_socket(self) except -1
     cdef Py_ssize_t gather(self, list chunks, iovec *parts) noexcept
     cdef int start(self) except -1
     cdef int push(self, object data, Py_ssize_t offset) except -1

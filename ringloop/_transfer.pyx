@@ -101,6 +101,13 @@ cdef class Endpoint(Transport):
         """An operation of a connection that is at its end left the kernel."""
         raise NotImplementedError
 
+    cdef object keep_open(self):
+        """Puts off the close() of a socket object that others have too, until its `_decref_socketios`.
+
+        None if there is no such object.
+        """
+        return None
+
 
 @cython.final
 cdef class Receive(Operation):
@@ -114,7 +121,7 @@ cdef class Receive(Operation):
 
     cdef void prepare(self, rl_sqe *sqe) noexcept:
         self.armed_large = self.large
-        sqe.fd = self.transport.fd
+        sqe.fd = self.transport.open_fd()
         if self.large:
             sqe.opcode = RL_OP_POLL_ADD
             sqe.length = RL_POLL_MULTISHOT
@@ -252,7 +259,7 @@ cdef class Receive(Operation):
         cdef Endpoint transport = self.transport
         cdef int available = 0
         self.readiness = 0
-        if ioctl(transport.fd, FIONREAD, &available) < 0:
+        if ioctl(transport.open_fd(), FIONREAD, &available) < 0:
             available = RECEIVE_BYTES_MAX
         if available == 0 and not events & POLL_END:
             # Told before: an edge for bytes that the last receive took already.
@@ -271,7 +278,7 @@ cdef class Receive(Operation):
             if transport.buffered:
                 self.receive_into_protocol(available, events)
             else:
-                data = try_recv(transport.fd, min(max(available, 1), RECEIVE_BYTES_MAX))
+                data = try_recv(transport.open_fd(), min(max(available, 1), RECEIVE_BYTES_MAX))
                 if data is not None:
                     self.accept_item(data if data else None)
                 elif events & POLL_END:
@@ -290,7 +297,7 @@ cdef class Receive(Operation):
         self.readiness = left
         if target is None:
             return 0
-        count = try_recv_into(transport.fd, target)
+        count = try_recv_into(transport.open_fd(), target)
         if count < 0:
             self.readiness = 0
         elif count == 0:
@@ -351,6 +358,8 @@ cdef class Send(Operation):
         if not self.loop.alive():
             # A forked child's copy, whose pass never ends.
             return False
+        # Who closes the socket in this pass has written before.
+        self.kept_open = self.transport.keep_open()
         self.held = True
         self.loop.awaiting_end.append(self)
         return True
@@ -358,9 +367,6 @@ cdef class Send(Operation):
     cdef int end_of_pass(self) except -1:
         if not self.held:
             return 0
-        if not self.loop.alive():
-            # In a forked child: the parent sends it.
-            return self.clear()
         context = self.transport.context
         PyContext_Enter(context)
         try:
@@ -369,20 +375,38 @@ cdef class Send(Operation):
             PyContext_Exit(context)
         return 0
 
+    cdef int before_fork(self) except -1:
+        return self.let_go()
+
     cdef int let_go(self) except -1:
         """Sends what was held back; what the kernel does not take at once is queued as any other write."""
+        if not self.held:
+            return 0
+        if not self.loop.alive():
+            # In a forked child: the parent sends it.
+            return self.clear()
+        self.held = False
+        try:
+            return self.send_held()
+        finally:
+            self.release_socket()
+
+    cdef int release_socket(self) except -1:
+        sock, self.kept_open = self.kept_open, None
+        if sock is not None:
+            sock._decref_socketios()
+        return 0
+
+    cdef int send_held(self) except -1:
         cdef iovec parts[SEND_PARTS_MAX]
         cdef msghdr message
         cdef Py_ssize_t count
-        if not self.held:
-            return 0
-        self.held = False
         memset(&message, 0, sizeof(message))
         message.msg_iov = parts
         while self.queue:
             chunks = list(islice(self.queue, SEND_PARTS_MAX))
             message.msg_iovlen = self.gather(chunks, parts)
-            count = sendmsg(self.transport.fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL)
+            count = sendmsg(self.transport.open_fd(), &message, MSG_DONTWAIT | MSG_NOSIGNAL)
             if count < 0:
                 if errno == EAGAIN:
                     return self.start()
@@ -420,7 +444,7 @@ cdef class Send(Operation):
 
     cdef void prepare(self, rl_sqe *sqe) noexcept:
         """The last attempt filled the socket's buffer: another one at once would move a few bytes at most."""
-        sqe.fd = self.transport.fd
+        sqe.fd = self.transport.open_fd()
         self.polled = self.loop.driver.capabilities & RL_CAN_POLL_FIRST == 0
         if self.polled:
             sqe.opcode = RL_OP_POLL_ADD
@@ -436,7 +460,7 @@ cdef class Send(Operation):
     cdef int complete(self, int64_t result, uint32_t flags, object payload) except -1:
         cdef Endpoint transport = self.transport
         if self.polled and result > 0 and transport is not None and not transport.connection_lost_count:
-            result = sendmsg(transport.fd, &self.message, MSG_DONTWAIT | MSG_NOSIGNAL)
+            result = sendmsg(transport.open_fd(), &self.message, MSG_DONTWAIT | MSG_NOSIGNAL)
             if result < 0:
                 result = -errno
         self.lent = None
@@ -491,4 +515,5 @@ cdef class Send(Operation):
         self.held = False
         self.head_offset = 0
         self.queued_bytes = 0
+        self.release_socket()
         return self.loop.cancel(self)

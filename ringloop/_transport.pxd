@@ -19,9 +19,11 @@ cdef class Transport:
     cdef int introduce(self, object start_reading, object waiter) except -1
     cdef bint is_closed(self) noexcept
     cdef int close_fd(self) except -1
+    cdef int open_fd(self) noexcept
     cdef list activity(self)
     cdef int stop_receiving(self) except -1
     cdef int go_on_receiving(self) except -1
+    cdef int lose_soon(self, object exc) except -1
     cdef int call_connection_lost(self, object exc) except -1
     cdef int force_close(self, object exc) except -1
     cdef int fatal_error(self, object exc, str message) except -1

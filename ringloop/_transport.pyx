@@ -47,6 +47,10 @@ cdef class Transport:
         info += self.activity()
         return f"<{' '.join(info)}>"
 
+    cdef int open_fd(self) noexcept:
+        """The fd for a system call: -1 if the file's owner has closed it under the transport."""
+        return self.fd
+
     cdef list activity(self):
         """What is under way, for repr()."""
         raise NotImplementedError
@@ -70,6 +74,12 @@ cdef class Transport:
     cdef int close_fd(self) except -1:
         """Closes the file, which nothing in the kernel holds any more."""
         raise NotImplementedError
+
+    cdef int lose_soon(self, object exc) except -1:
+        """Has connection_lost(exc) called in the next pass. A forked child's copy of the loop has none."""
+        if not self.loop.forked:
+            self.loop.call_soon(self._call_connection_lost, exc, context=self.context)
+        return 0
 
     def _call_connection_lost(self, exc):
         self.call_connection_lost(exc)

@@ -19,6 +19,8 @@ from asyncio.log import logger
 from collections.abc import Callable
 from typing import Any
 
+from ringloop._children import give_up_pidfd, reap
+
 STATUS_UNKNOWN = 255  # asyncio reports it of a child whose status somebody else has read
 
 
@@ -49,15 +51,8 @@ class SubprocessTransport(base_subprocess.BaseSubprocessTransport):
     def _take_status(self) -> int | None:
         """Reaps the child that has ended and returns its status; None if that cannot be had right now."""
         process: Any = self._proc
-        # Of another thread that waits for the child by the Popen object: it is about to get the status.
-        if not process._waitpid_lock.acquire(blocking=False):
-            return None
         try:
-            if process.returncode is None:
-                pid, status = os.waitpid(process.pid, os.WNOHANG)
-                if not pid:
-                    return None  # a debugger has not let go of it yet
-                process.returncode = os.waitstatus_to_exitcode(status)
+            return reap(process)
         except ChildProcessError:
             process.returncode = STATUS_UNKNOWN
             logger.warning(
@@ -65,10 +60,7 @@ class SubprocessTransport(base_subprocess.BaseSubprocessTransport):
                 process.pid,
                 STATUS_UNKNOWN,
             )
-        finally:
-            process._waitpid_lock.release()
-        status_taken: int = process.returncode
-        return status_taken
+            return STATUS_UNKNOWN
 
     def send_signal(self, signal_number: int) -> None:
         """Sends a signal to the child; one that has ended does not get it, which is no error.
@@ -97,7 +89,6 @@ class Children(asyncio.BaseEventLoop):
 
     # The heart's.
     _add_reader: Callable[..., Any]
-    _remove_reader: Callable[[int], bool]
 
     _children: dict[int, SubprocessTransport]  # by pidfd: those that were not reaped yet
 
@@ -146,29 +137,31 @@ class Children(asyncio.BaseEventLoop):
     def _await_exit(self, transport: SubprocessTransport) -> None:
         pid: Any = transport.get_pid()
         pidfd = os.pidfd_open(pid)
+        try:
+            self._add_reader(pidfd, self._look_after, pidfd)
+        except BaseException:
+            os.close(pidfd)
+            raise
         transport._pidfd = pidfd
         self._children[pidfd] = transport
-        self._add_reader(pidfd, self._look_after, pidfd)
 
     def _look_after(self, pidfd: int) -> None:
         """The pidfd is readable, and stays so: if the status cannot be had yet, the next pass asks again.
 
         If it cannot be had at all, nobody hears of the exit: the error goes to the exception handler, once.
+        A Ctrl-C may end this anywhere: until the last line the next pass asks again.
         """
         transport = self._children[pidfd]
-        try:
-            status = transport._take_status()
-        except OSError:
-            self._give_up_pidfd(pidfd)
-            raise
-        if status is not None:
-            self._give_up_pidfd(pidfd)
+        if transport.get_returncode() is None:
+            try:
+                status = transport._take_status()
+            except OSError:
+                give_up_pidfd(self, pidfd)
+                raise
+            if status is None:
+                return
             transport._process_exited(status)
-
-    def _give_up_pidfd(self, pidfd: int) -> None:
-        self._remove_reader(pidfd)
-        self._children.pop(pidfd)._pidfd = None
-        os.close(pidfd)
+        give_up_pidfd(self, pidfd)
 
     async def _end_unwatched(self, transport: SubprocessTransport, connected: "asyncio.Future[None]") -> None:
         """Ends a child that no pidfd could be had for: nobody would ever hear of its exit."""

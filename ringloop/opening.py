@@ -1,12 +1,19 @@
-"""The arguments of `ringloop.open`: what builtins.open refuses is refused here too, in its own words."""
+"""The arguments of `ringloop.open`: what builtins.open refuses is refused here too, in its own words.
 
+And the opener, which is called by a thread.
+"""
+
+import asyncio
 import builtins
+import contextlib
 import io
 import itertools
 import locale
 import operator
 import os
 import sys
+import threading
+from collections.abc import Callable
 from typing import Any
 
 _FLAGS = {
@@ -84,3 +91,44 @@ def text_codec(encoding: str | None, errors: str | None, newline: str | None) ->
         found = wrapper.encoding, wrapper.errors or "strict"
         _codecs[key] = found
     return found
+
+
+class OpenerCall:
+    """One call of an opener by a thread. What it opened for nobody, as the waiting was given up, is closed.
+
+    The lock tells which of the two is the first to know how it ends: the thread, which then has opened
+    something that somebody waits for, or who waits, with whom the thread's result is of no use any more.
+    """
+
+    def __init__(self, opener: Callable[[Any, int], Any], path: Any, flags: int) -> None:
+        self._call = opener, path, flags
+        self._decided = threading.Lock()
+        self._opened: Any = None
+
+    async def wait(self, loop: asyncio.AbstractEventLoop) -> Any:
+        """What the opener answered."""
+        try:
+            return await loop.run_in_executor(None, self._run)
+        except BaseException:
+            if not self._is_first():
+                discard(self._opened)
+            raise
+
+    def _run(self) -> Any:
+        opener, path, flags = self._call
+        self._opened = opener(path, flags)
+        if not self._is_first():
+            discard(self._opened)
+        return self._opened
+
+    def _is_first(self) -> bool:
+        return self._decided.acquire(blocking=False)
+
+
+def discard(opened: Any) -> None:
+    """Ends what an opener answered: an fd, or a coroutine that was to bring one."""
+    if isinstance(opened, int):
+        with contextlib.suppress(OSError):  # it may answer any number
+            os.close(opened)
+    elif asyncio.iscoroutine(opened):
+        opened.close()

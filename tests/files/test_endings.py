@@ -6,12 +6,15 @@ import fcntl
 import gc
 import os
 import select
+import struct
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import ringloop
+from support.waiting import until_asleep, wait_until
 
 
 def forget(kept: list[Any]) -> None:
@@ -200,6 +203,91 @@ async def test_a_lock_keeps_others_out(tmp_path: Path) -> None:
             await first.unlock(**where)
             await second.lock(wait=False, **where)
             await second.unlock(**where)
+
+
+def range_locked(path: Path, start: int, length: int) -> tuple[int, int, int]:
+    """Kind, start and length of a lock that keeps others from writing to the range; F_UNLCK if none does."""
+    with open(path, "rb+") as file:
+        asked = struct.pack("hhqqi", fcntl.F_WRLCK, 0, start, length, 0)
+        answer = fcntl.fcntl(file, fcntl.F_OFD_GETLK, asked)
+    kind, _, start, length, _ = struct.unpack("hhqqi", answer)
+    return kind, start, length
+
+
+def is_locked(path: Path, how: int) -> bool:
+    """Whether a lock of that kind by flock() is to be waited for."""
+    with open(path, "rb+") as file:
+        try:
+            fcntl.flock(file, how | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+async def granted_to_nobody(lock: Any, release: Callable[[], Any], is_granted: Callable[[], bool]) -> None:
+    """Gives the call up when it has the lock, which `release` gives to it, and nobody was told yet."""
+    task = asyncio.ensure_future(lock)
+    await until_asleep()
+    assert not task.done()
+    release()
+    wait_until(is_granted, "a lock granted")
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+@pytest.mark.parametrize("has_one", [False, True])
+async def test_a_lock_that_is_given_up_takes_none_away_that_the_file_had(
+    tmp_path: Path, has_one: bool
+) -> None:
+    path = tmp_path / "file"
+    async with ringloop.open(path, "w") as file:
+        if has_one:
+            await file.lock(shared=True)
+        with open(path) as other:
+            fcntl.flock(other, fcntl.LOCK_SH)
+            await granted_to_nobody(
+                file.lock(),
+                lambda: fcntl.flock(other, fcntl.LOCK_UN),
+                lambda: is_locked(path, fcntl.LOCK_SH),
+            )
+        await file.fsync()
+        assert is_locked(path, fcntl.LOCK_EX) == has_one
+        await file.unlock()
+        assert not is_locked(path, fcntl.LOCK_EX)
+
+
+#: A lock's start and length, and a place in it that no other lock of the file is at.
+GIVEN_UP_RANGES = [(30, 5, 32), (12, 20, 16), (0, 0, 50), (24, -20, 18)]
+
+
+@pytest.mark.parametrize(("start", "length", "place"), GIVEN_UP_RANGES)
+async def test_a_range_that_is_given_up_takes_none_away_that_the_file_had(
+    tmp_path: Path, start: int, length: int, place: int
+) -> None:
+    path = tmp_path / "file"
+
+    def set_other(kind: int) -> None:
+        fcntl.fcntl(other, fcntl.F_OFD_SETLK, struct.pack("hhqqi", kind, 0, place, 1, 0))
+
+    async with ringloop.open(path, "w+") as file:
+        await file.lock(start=8, length=7, shared=True)
+        await file.lock(start=20, length=5)
+        await file.unlock(start=8, length=2)
+        with open(path, "rb") as other:
+            set_other(fcntl.F_RDLCK)
+            await granted_to_nobody(
+                file.lock(start=start, length=length),
+                lambda: set_other(fcntl.F_UNLCK),
+                lambda: range_locked(path, place, 1)[0] == fcntl.F_WRLCK,
+            )
+        await file.fsync()
+        assert range_locked(path, 10, 5) == (fcntl.F_RDLCK, 10, 5)
+        assert range_locked(path, 20, 5) == (fcntl.F_WRLCK, 20, 5)
+        for first, size in ((0, 10), (15, 5), (25, 0)):
+            assert range_locked(path, first, size)[0] == fcntl.F_UNLCK
+        await file.unlock(start=0)
+        assert range_locked(path, 0, 0)[0] == fcntl.F_UNLCK
 
 
 @pytest.mark.parametrize("where", [{}, {"start": 10, "length": 5}], ids=["whole", "range"])

@@ -153,3 +153,100 @@ def test_a_close_that_is_cancelled_before_its_thread_begins_closes(
         assert not is_open(fd)
 
     asyncio.run(main())
+
+
+async def gone(fd: int, executor: concurrent.futures.Executor) -> bool:
+    """Whether it is closed when all is done that the executor was given before."""
+    await asyncio.get_running_loop().run_in_executor(executor, int)
+    return not is_open(fd)
+
+
+@pytest.mark.parametrize("when", ["while it runs", "when it is over"])
+async def test_what_an_opener_opens_for_nobody_is_closed(tmp_path: Path, when: str) -> None:
+    loop = asyncio.get_running_loop()
+    (tmp_path / "file").touch()
+    began, goes_on = threading.Event(), threading.Event()
+    fds: list[int] = []
+
+    def opener(path: str, flags: int) -> int:
+        fds.append(os.open(path, flags))
+        began.set()
+        goes_on.wait()
+        return fds[0]
+
+    with concurrent.futures.ThreadPoolExecutor(1) as executor:
+        loop.set_default_executor(executor)
+        task = asyncio.ensure_future(ringloop.open(tmp_path / "file", "rb", opener=opener))
+        while not began.is_set():
+            await asyncio.sleep(0)
+        if when == "when it is over":
+            goes_on.set()
+            executor.submit(int).result()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        goes_on.set()
+        assert await gone(fds[0], executor)
+
+
+async def test_a_coroutine_of_an_opener_that_nobody_waits_for_is_closed() -> None:
+    began, goes_on = threading.Event(), threading.Event()
+
+    async def never() -> int:
+        raise AssertionError
+
+    def opener(path: str, flags: int) -> Any:
+        began.set()
+        goes_on.wait()
+        return never()
+
+    task = asyncio.ensure_future(ringloop.open("file", "rb", opener=opener))
+    while not began.is_set():
+        await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    goes_on.set()
+    await asyncio.get_running_loop().shutdown_default_executor()
+
+
+async def test_what_an_opener_opened_is_closed_if_it_would_be_inherited(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(fd: int, inheritable: bool) -> None:
+        raise PermissionError("refused")
+
+    fds: list[int] = []
+    (tmp_path / "file").touch()
+
+    def opener(path: str, flags: int) -> int:
+        fds.append(os.open(path, flags))
+        return fds[0]
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "set_inheritable", refuse)
+        with pytest.raises(PermissionError, match="refused"):
+            await ringloop.open(tmp_path / "file", "rb", opener=opener)
+    assert not is_open(fds[0])
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32", "utf-8-sig"])
+async def test_a_write_that_nothing_is_taken_of_leaves_the_mark_to_the_next(encoding: str) -> None:
+    """The byte order mark, which stands before the first text alone."""
+    reader, writer = full_pipe()
+    file = await ringloop.open(writer, "w", buffering=16, encoding=encoding)
+    await file.buffer.write(b"before ")
+    task = asyncio.ensure_future(file.write("never" * 10))
+    await until_asleep()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    reads = asyncio.get_running_loop().run_in_executor(None, everything, reader)
+    await file.write("text")
+    await file.close()
+    assert (await reads).lstrip(b"\0") == b"before " + "text".encode(encoding)
+
+
+def everything(fd: int) -> bytes:
+    with open(fd, "rb") as file:
+        return file.read()

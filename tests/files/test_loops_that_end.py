@@ -1,8 +1,10 @@
 """A file outlives its loop, which was closed while calls on the file were in flight or in line."""
 
 import asyncio
+import concurrent.futures
 import gc
 import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -106,3 +108,77 @@ def test_what_was_written_behind_is_written_by_another_loop(
     second.run_until_complete(second.shutdown_default_executor())
     second.close()
     assert (tmp_path / "file").stat().st_size == (1 << 20) + (1 << 22)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("method", ["read", "close"])
+def test_another_loop_goes_on_though_the_executor_of_the_first_has_dropped_the_call(
+    loop_factory: LoopFactory, method: str
+) -> None:
+    reader, writer = os.pipe()
+    first = loop_factory()
+    first.set_exception_handler(lambda _, __: None)
+    executor = concurrent.futures.ThreadPoolExecutor(1)
+    first.set_default_executor(executor)
+    goes_on = threading.Event()
+    holds = executor.submit(goes_on.wait)
+
+    async def begin() -> asyncio.Task[Any]:
+        task = asyncio.ensure_future(getattr(file, method)())
+        await asyncio.sleep(0)
+        return task
+
+    # By a loop whose threads are free.
+    file = asyncio.run(opened(reader))
+    task = first.run_until_complete(begin())
+    executor.shutdown(wait=False, cancel_futures=True)
+    first.close()
+    if method == "read":
+        os.write(writer, b"xyz")
+    os.close(writer)
+    goes_on.set()
+    holds.result()
+
+    async def go_on() -> None:
+        if method == "read":
+            assert await file.read() == b"xyz"
+        await file.close()
+
+    second = loop_factory()
+    second.run_until_complete(asyncio.wait_for(go_on(), 20))
+    second.run_until_complete(second.shutdown_default_executor())
+    second.close()
+    assert file.closed
+    del task
+    gc.collect()
+
+
+async def opened(fd: int) -> Any:
+    return await ringloop.open(fd, "rb")
+
+
+def test_a_call_that_the_executor_drops_is_cancelled() -> None:
+    """As one of run_in_executor()."""
+    reader, writer = os.pipe()
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        file = await ringloop.open(reader, "rb")
+        executor = concurrent.futures.ThreadPoolExecutor(1)
+        goes_on = threading.Event()
+        holds = executor.submit(goes_on.wait)
+        loop.set_default_executor(executor)
+        task = asyncio.ensure_future(file.read(1))
+        await asyncio.sleep(0)
+        executor.shutdown(wait=False, cancel_futures=True)
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        goes_on.set()
+        holds.result()
+        loop.set_default_executor(concurrent.futures.ThreadPoolExecutor(1))
+        os.write(writer, b"x")
+        assert await file.read(1) == b"x"
+        await file.close()
+
+    asyncio.run(main())
+    os.close(writer)

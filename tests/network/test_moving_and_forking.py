@@ -14,6 +14,7 @@ import pytest
 
 from network.peers import TIMEOUT, Background, how_it_ends, receive_exactly
 from network.recorders import Recorder, connection, settle
+from support.loops import ORACLE
 
 PAYLOAD = random.Random(50).randbytes(1024 * 1024)
 
@@ -287,7 +288,7 @@ def test_what_was_written_before_a_fork_goes_out_once(run_child: Any, then: str)
     """And what the child itself writes goes out at once, for its copy of the loop does not go on."""
     child = run_child(
         f"""
-        import asyncio, contextlib, os
+        import asyncio, os
         from network.peers import unix_pair
         from network.recorders import Recorder
         from network.test_transport_write_habit import acquire
@@ -303,9 +304,7 @@ def test_what_was_written_before_a_fork_goes_out_once(run_child: Any, then: str)
             transport.write(b"two")
             pid = os.fork()
             if pid == 0:
-                # A loop that was made before the fork refuses to call connection_lost.
-                with contextlib.suppress(RuntimeError):
-                    transport.{then}
+                transport.{then}
                 os._exit(0)
             os.waitpid(pid, 0)
             transport.write(b"three")
@@ -321,3 +320,112 @@ def test_what_was_written_before_a_fork_goes_out_once(run_child: Any, then: str)
         """
     )
     assert child.stdout == f"{int('child' in then)} b'onetwothree'\n", child.explain()
+
+
+def test_what_was_written_before_a_fork_goes_out_before_what_the_child_writes(run_child: Any) -> None:
+    child = run_child(
+        """
+        import asyncio, os
+        from network.peers import unix_pair
+        from network.recorders import Recorder
+        from network.test_transport_write_habit import acquire
+
+        loop = new_event_loop()
+        own, peer = unix_pair()
+        own.setblocking(False)
+        transport = loop.run_until_complete(loop.connect_accepted_socket(Recorder, own))[0]
+        loop.run_until_complete(acquire(transport, peer))
+        # Handlers for before a fork run in the reverse order.
+        os.register_at_fork(before=lambda: transport.write(b"two "))
+
+        def write_and_fork():
+            transport.write(b"one ")
+            pid = os.fork()
+            if pid == 0:
+                transport.write(b"child ")
+                os._exit(0)
+            os.waitpid(pid, 0)
+            transport.write(b"three")
+            loop.stop()
+
+        loop.call_soon(write_and_fork)
+        loop.run_forever()
+        print(peer.recv(100))
+        transport.abort()
+        loop.run_until_complete(asyncio.sleep(0))
+        loop.close()
+        """
+    )
+    assert child.stdout == "b'one two child three'\n", child.explain()
+
+
+ENDS = {
+    "stream abort": "stream.abort()",
+    "stream close": "stream.close()",
+    "stream pause": "stream.pause_reading()",
+    "datagrams abort": "datagrams.abort()",
+    "datagrams close": "datagrams.close()",
+    "read pipe close": "read_pipe.close()",
+    "write pipe abort": "write_pipe.abort()",
+    "write pipe close": "write_pipe.close()",
+    "server close": "server.close()",
+}
+
+ENDING = """
+    import asyncio, os, socket, sys, traceback
+
+    def end_all():
+        try:
+            {end}
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+
+    if {early}:
+        # Before the loop's module has a handler of its own.
+        os.register_at_fork(after_in_child=end_all)
+    loop = new_event_loop()
+
+    async def main():
+        global stream, datagrams, server, read_pipe, write_pipe
+        from network.recorders import Recorder, settle
+        own, peer = socket.socketpair()
+        protocol = Recorder()
+        stream, _ = await loop.create_connection(lambda: protocol, sock=own)
+        datagrams, _ = await loop.create_datagram_endpoint(
+            asyncio.DatagramProtocol, local_addr=("127.0.0.1", 0))
+        server = await loop.create_server(asyncio.Protocol, "127.0.0.1", 0)
+        reader, writer = os.pipe()
+        read_pipe, _ = await loop.connect_read_pipe(asyncio.Protocol, open(reader, "rb", 0))
+        write_pipe, _ = await loop.connect_write_pipe(asyncio.BaseProtocol, open(writer, "wb", 0))
+        await settle()
+        child = os.fork()
+        if child == 0:
+            if not {early}:
+                end_all()
+            os._exit(0)
+        print(os.waitpid(child, 0)[1])
+        if not {deaf}:
+            peer.sendall(b"goes on")
+            await protocol.until_received(7)
+        peer.close()
+        stream.abort()
+        datagrams.abort()
+        server.close()
+        read_pipe.close()
+        write_pipe.close()
+        await settle()
+
+    loop.run_until_complete(main())
+    loop.close()
+"""
+
+
+@pytest.mark.parametrize("early", [False, True], ids=["in the child", "before all other handlers"])
+@pytest.mark.parametrize("end", ENDS)
+def test_a_forked_child_ends_its_copies_without_a_word(
+    run_child: Any, loop_name: str, end: str, early: bool
+) -> None:
+    """And the parent's go on. asyncio's child takes the parent's out of the epoll that they share."""
+    child = run_child(ENDING.format(end=ENDS[end], early=early, deaf=loop_name == ORACLE))
+    assert (child.stdout, child.stderr) == ("0\n", ""), child.explain()

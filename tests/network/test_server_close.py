@@ -1,6 +1,7 @@
 """The end of a server: close() at once, wait_closed(), its clients, serve_forever() and `async with`."""
 
 import asyncio
+import os
 import socket
 from typing import Any
 
@@ -321,3 +322,34 @@ def test_nobody_is_accepted_once_the_loop_is_closed(loop: asyncio.AbstractEventL
         with socket.create_connection(sock.getsockname(), 20):
             accepted, _ = sock.accept()
             accepted.close()
+
+
+@pytest.mark.beyond_asyncio("it raises ValueError, and leaves the others open")
+@pytest.mark.parametrize("how", ["close", "detach"])
+async def test_a_listening_socket_that_its_owner_has_ended(how: str) -> None:
+    """No more of it is the server's, and no more than that ends with it."""
+    loop = asyncio.get_running_loop()
+    ours = listener()
+    address = ours.getsockname()
+    made = await loop.create_server(Recorder, sock=ours)
+    number = ours.fileno()
+    kept = socket.socket(fileno=os.dup(number)) if how == "detach" else listener()
+    with kept, listener() as another:
+        getattr(ours, how)()
+        os.dup2(another.fileno(), number)
+        protocol = Recorder()
+        second = await loop.create_server(lambda: protocol, sock=socket.socket(fileno=number))
+        made.close()
+        await made.wait_closed()
+        assert not made.is_serving()
+        if how == "detach":
+            # Nobody but its owner accepts from it.
+            with socket.create_connection(address, 20), kept.accept()[0]:
+                pass
+        else:
+            with socket.socket() as again:
+                again.bind(address)
+        client = await connected(second.sockets[0].getsockname(), protocol)
+        second.close()
+        client.close()
+        await protocol.until("connection_lost")

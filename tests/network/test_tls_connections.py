@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import ssl
+from asyncio import trsock
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +91,7 @@ def told(transport: asyncio.BaseTransport) -> dict[str, Any]:
         "cipher": info("cipher"),
         "compression": info("compression"),
         "peercert": info("peercert") and dict(info("peercert"))["subjectAltName"],
-        "socket": type(info("socket")).__name__,
+        "socket": isinstance(info("socket"), trsock.TransportSocket),
         "addresses": (info("peername")[0], info("sockname")[0]),
         "nothing": info("nothing", "default"),
     }

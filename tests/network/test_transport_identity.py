@@ -58,7 +58,7 @@ async def test_accepted_transports_are_asyncio_transports_too() -> None:
 async def test_extra_info_of_a_tcp_connection() -> None:
     async with connection(Recorder()) as (transport, peer):
         sock = transport.get_extra_info("socket")
-        assert type(sock) is TransportSocket
+        assert isinstance(sock, TransportSocket)
         assert sock.getsockname() == transport.get_extra_info("sockname") == peer.getpeername()
         assert sock.getpeername() == transport.get_extra_info("peername") == peer.getsockname()
         assert (sock.family, sock.type) == (socket.AF_INET, socket.SOCK_STREAM)
@@ -79,7 +79,7 @@ async def test_extra_info_of_an_accepted_connection() -> None:
             await protocol.until("connection_made")
             assert protocol.transport.get_extra_info("peername") == client.getsockname()
             assert protocol.transport.get_extra_info("sockname") == client.getpeername() == address
-            assert type(protocol.transport.get_extra_info("socket")) is TransportSocket
+            assert isinstance(protocol.transport.get_extra_info("socket"), TransportSocket)
         await protocol.until("connection_lost")
 
 

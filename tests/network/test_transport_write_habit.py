@@ -7,7 +7,9 @@ transport's methods may differ from a transport that sends at once, and nothing 
 import asyncio
 import contextlib
 import os
+import pickle
 import socket
+from asyncio import trsock
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -179,6 +181,62 @@ async def test_what_was_written_arrives_before_what_is_done_by_the_socket_object
         else:
             os.write(sock.fileno(), b"more")
         assert receive_exactly(peer, len(wanted) + 4) == wanted + b"more"
+
+
+def shut_down(sock: Any) -> bytes:
+    sock.shutdown(socket.SHUT_WR)
+    return b""
+
+
+def duplicate(sock: Any) -> bytes:
+    with sock.dup() as other:
+        other.send(b"more")
+    return b"more"
+
+
+def use_the_descriptor(sock: Any) -> bytes:
+    os.write(sock.fileno(), b"more")
+    return b"more"
+
+
+def set_an_option(sock: Any) -> bytes:
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    return b""
+
+
+def read_an_option(sock: Any) -> bytes:
+    sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    return b""
+
+
+@pytest.mark.parametrize(
+    "use",
+    [shut_down, duplicate, use_the_descriptor, set_an_option, read_an_option],
+    ids=lambda use: use.__name__,
+)
+async def test_what_was_written_arrives_before_what_a_kept_socket_object_does(use: Any) -> None:
+    """One that was asked for before, as of `connection_made`."""
+    protocol = Recorder(connection_made=lambda self: kept.append(self.transport.get_extra_info("socket")))
+    kept: list[Any] = []
+    async with habitual(protocol) as (transport, peer):
+        assert transport.get_extra_info("socket") is kept[0]
+        transport.write(b"one")
+        transport.write(b"two")
+        more = use(kept[0])
+        wanted = b"onetwo" + more
+        # Before the iteration ends.
+        assert receive_exactly(peer, len(wanted)) == wanted
+
+
+async def test_the_socket_object_is_one_of_asyncios() -> None:
+    async with connection(Recorder(), unix_pair) as (transport, _):
+        sock = transport.get_extra_info("socket")
+        assert isinstance(sock, trsock.TransportSocket)
+        assert repr(sock).startswith(f"<asyncio.TransportSocket fd={sock.fileno()}, family=")
+        with pytest.raises(TypeError, match="annot "):
+            pickle.dumps(sock)
+        assert (sock.family, sock.type, sock.proto) == (socket.AF_UNIX, socket.SOCK_STREAM, 0)
+    assert sock.fileno() == -1
 
 
 @ringloop_only

@@ -89,7 +89,7 @@ async def test_extra_info(path: Path) -> None:
         peer, _ = server.accept()
         with peer:
             sock = transport.get_extra_info("socket")
-            assert type(sock) is TransportSocket
+            assert isinstance(sock, TransportSocket)
             assert (sock.family, sock.type) == (socket.AF_UNIX, socket.SOCK_STREAM)
             assert transport.get_extra_info("sockname") == ""
             assert transport.get_extra_info("peername") == str(path)

@@ -96,7 +96,7 @@ async def test_an_accepted_transport_knows_its_socket(path: Path) -> None:
         assert transport.get_extra_info("sockname") == str(path)
         assert transport.get_extra_info("peername") == ""
         sock = transport.get_extra_info("socket")
-        assert type(sock) is TransportSocket
+        assert isinstance(sock, TransportSocket)
         assert sock.family == socket.AF_UNIX
         assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 4) == os.getpid().to_bytes(4, "little")
     await protocol.until("connection_lost")

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import warnings
 from asyncio.subprocess import PIPE
 from collections.abc import Callable, Coroutine
 from pathlib import Path
+from types import FrameType
 from typing import Any, cast
 
 import pytest
@@ -400,6 +402,83 @@ def test_without_a_pidfd_the_start_fails_and_no_child_stays(
 
     monkeypatch.setattr(os, "pidfd_open", refuse)
     on_ringloop(watch, main)
+
+
+@ringloop_only
+def test_with_no_fd_left_but_for_the_pidfd_the_start_fails_and_none_stays(
+    watch: Watch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    pidfd_open = os.pidfd_open
+
+    def open_the_last(pid: int) -> int:
+        pidfd = pidfd_open(pid)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (0, limits[1]))
+        return pidfd
+
+    async def main() -> None:
+        before = children()
+        fds = leaks.open_fds()
+        try:
+            with pytest.raises(OSError, match="Too many open files"):
+                await asyncio.create_subprocess_exec(*SLEEP)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        leaks.assert_no_new_fds(fds)
+        assert children() == before
+
+    monkeypatch.setattr(os, "pidfd_open", open_the_last)
+    on_ringloop(watch, main)
+
+
+class Interrupt:
+    """A Ctrl-C at the line of that number, of those that run in `ringloop.children`."""
+
+    def __init__(self, number: int) -> None:
+        self.left = number
+
+    def __call__(self, frame: FrameType, event: str, argument: Any) -> Any:
+        if frame.f_globals.get("__name__") != "ringloop.children":
+            return None
+        if event == "line":
+            self.left -= 1
+            if self.left == 0:
+                raise KeyboardInterrupt
+        return self
+
+
+@ringloop_only
+def test_a_ctrl_c_while_an_exit_is_noticed_loses_nothing(watch: Watch) -> None:
+    def status(number: int) -> tuple[int, bool]:
+        """The child's, and whether there were so many lines."""
+
+        async def start() -> asyncio.subprocess.Process:
+            return await asyncio.create_subprocess_exec("sh", "-c", "read line; exit 7", stdin=PIPE)
+
+        loop = watch.factory(FACTORIES[ringloop_names()[0]])()
+        child = loop.run_until_complete(start())
+        waits = loop.create_task(child.wait())
+        assert child.stdin is not None
+        child.stdin.close()
+        interrupt = Interrupt(number)
+        sys.settrace(interrupt)
+        try:
+            loop.run_until_complete(waits)
+        except KeyboardInterrupt:
+            sys.settrace(None)
+            loop.run_until_complete(waits)
+        finally:
+            sys.settrace(None)
+        loop.run_until_complete(child.stdin.wait_closed())
+        loop.close()
+        return waits.result(), interrupt.left <= 0
+
+    number = 1
+    while (told := status(number))[1]:
+        assert told[0] == 7
+        number += 1
+    assert told[0] == 7
+    assert number > 5
 
 
 def test_in_debug_mode_the_log_is_asyncios(

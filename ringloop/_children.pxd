@@ -1,0 +1,1 @@
+# The end of a child process. See _children.pyx.
