@@ -69,7 +69,7 @@ cdef class FileSystemCall(Call):
     cdef bint dropped              # no thread will have it: its executor was shut down
 
     cdef int start_in_a_thread(self, object loop) except -1
-    cdef int drop(self) except -1
+    cdef int never_executed(self) except -1
     cdef int tell_heir(self) except -1
     cdef bint leave_thread(self) except -1
     cdef int ended(self) except -1

@@ -87,11 +87,17 @@ cdef class FileSystemCall(Call):
         self.ended()
 
     cdef int start_in_a_thread(self, object loop) except -1:
+        cdef Execution execution
         tell_of_threads(loop)
         self.request.work.priority = self.file.priority
         self.take_priority()
         self.choose_executor()
-        thread = loop.run_in_executor(None, Execution(self))
+        execution = Execution(self)
+        try:
+            thread = loop.run_in_executor(None, execution)
+        except BaseException:
+            execution.call = None  # it was not begun, and can be later
+            raise
         self.file.turns.in_flight += 1
         self.thread_loop = loop
         if self.file.turns.threads is None:
@@ -110,8 +116,8 @@ cdef class FileSystemCall(Call):
         Call._execute(self)
         self.tell_heir()
 
-    cdef int drop(self) except -1:
-        """It will never be executed: as if that had been refused."""
+    cdef int never_executed(self) except -1:
+        """The executor let go of it undone: as if that had been refused."""
         self.dropped = True
         self.executed = True
         self.outcome = -ECANCELED
@@ -184,7 +190,7 @@ cdef class Execution:
 
     def __del__(self):
         if self.call is not None:
-            self.call.drop()
+            self.call.never_executed()
 
 
 @cython.final

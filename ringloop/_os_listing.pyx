@@ -211,7 +211,8 @@ cdef class ScanCall(ListCall):
         finally:
             if self.completed:
                 self.directory.end_reading(result)
-        if self.completed and listing.is_known:
+        # What the mounts are is not learnt for this alone.
+        if self.completed and listing.is_known and self.loop.residency is not None:
             known = self.resident()
             self.directory.tells_files = known != NULL and rl_resident_opens_in(known, &listing.status)
         return 0
