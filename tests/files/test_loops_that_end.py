@@ -5,6 +5,7 @@ import concurrent.futures
 import gc
 import os
 import threading
+from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -51,10 +52,7 @@ def test_another_loop_goes_on_with_the_file(loop_factory: LoopFactory, kind: str
         assert await file.read() == b"xyz"
         await file.close()
 
-    second = loop_factory()
-    second.run_until_complete(asyncio.wait_for(go_on(), 20))
-    second.run_until_complete(second.shutdown_default_executor())
-    second.close()
+    run_in_a_second_loop(loop_factory, go_on())
     assert file.closed
     kept.clear()
     gc.collect()
@@ -144,13 +142,17 @@ def test_another_loop_goes_on_though_the_executor_of_the_first_has_dropped_the_c
             assert await file.read() == b"xyz"
         await file.close()
 
-    second = loop_factory()
-    second.run_until_complete(asyncio.wait_for(go_on(), 20))
-    second.run_until_complete(second.shutdown_default_executor())
-    second.close()
+    run_in_a_second_loop(loop_factory, go_on())
     assert file.closed
     del task
     gc.collect()
+
+
+def run_in_a_second_loop(loop_factory: LoopFactory, work: Coroutine[Any, Any, None]) -> None:
+    second = loop_factory()
+    second.run_until_complete(asyncio.wait_for(work, 20))
+    second.run_until_complete(second.shutdown_default_executor())
+    second.close()
 
 
 async def opened(fd: int) -> Any:
