@@ -130,7 +130,7 @@ cdef class Call(Operation):
     cdef int start(self, Flight loop) except -1
     cdef int abandon(self) except -1
     cdef int unlock(self) except -1
-    cdef int wait_for_writer(self, int fifo_fd) noexcept
+    cdef void wait_for_writer(self, int fifo_fd) noexcept
     cdef void hand_over_fifo(self) noexcept
     cdef object error(self)
 

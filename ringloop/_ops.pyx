@@ -391,13 +391,12 @@ cdef class Call(Operation):
             PyBuffer_Release(&self.view)
         return 0
 
-    cdef int wait_for_writer(self, int fifo_fd) noexcept:
+    cdef void wait_for_writer(self, int fifo_fd) noexcept:
         """What was to be opened is: from now on the call is to wait until the FIFO has a writer."""
         memset(&self.request.call.number, 0, sizeof(self.request) - sizeof(self.request.work))
         self.fifo_fd = fifo_fd
         self.by_number = True
         self.request.call.arguments[0] = <uint64_t> fifo_fd
-        return 0
 
     cdef void hand_over_fifo(self) noexcept:
         """It is the outcome, or of no use."""

@@ -21,10 +21,10 @@ struct rl_listing {
     size_t bytes_max; /* about as much is read by one work; the next goes on */
     int fd;           /* open, if is_open */
     bool is_open, is_over;
-    bool is_known;    /* the next two */
+    bool is_known;          /* the next two */
     struct rl_statx status; /* of the directory */
     uint64_t start;         /* what `path` begins at: see rl_resident_start() */
-    char *entries;    /* rl_listing_next() reads it */
+    char *entries;          /* rl_listing_next() reads it */
     size_t bytes, capacity;
 };
 

@@ -311,6 +311,8 @@ static int open_recent(struct rl_resident *resident, int dirfd, const char *path
             rl_resident_fill(file, kind, flags, status);
         return keep_unseen(fd, flags, file);
     }
+    if (result == 0 && S_ISFIFO(status->mode) && (flags & O_NONBLOCK) != 0)
+        return keep_unseen(fd, flags, file);
     if (result == 0 && S_ISFIFO(status->mode) && fcntl(fd, F_SETFL, flags & SETTABLE_FLAGS) == 0)
         *file = (struct rl_resident_file){.waits_for_writer = true, .fifo_fd = fd};
     else

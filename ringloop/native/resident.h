@@ -89,9 +89,9 @@ bool rl_resident_is_current(struct rl_resident *resident);
  * openat() without O_CREAT, of a regular file, or of a directory on some file systems, for reading: the fd
  * with *file and *status filled, or -errno for errors that are certain, or RL_WOULD_BLOCK. Opens no FIFO and
  * no device, unless it was put within the last second in the place of a regular file: a device is closed
- * again; with file->waits_for_writer file->fifo_fd is the FIFO, the caller's to close, or to make what was
- * asked for by rl_fifo_execute(). Flags other than O_CLOEXEC, O_DIRECTORY, O_NOFOLLOW, O_NOCTTY,
- * O_NONBLOCK, O_NOATIME: RL_WOULD_BLOCK.
+ * again; a FIFO is what was asked for with O_NONBLOCK, else, with file->waits_for_writer, file->fifo_fd is
+ * it, the caller's to close, or to make what was asked for by rl_fifo_execute(). Flags other than O_CLOEXEC,
+ * O_DIRECTORY, O_NOFOLLOW, O_NOCTTY, O_NONBLOCK, O_NOATIME: RL_WOULD_BLOCK.
  */
 int rl_resident_open(struct rl_resident *resident, int dirfd, const char *path, int flags,
                      struct rl_resident_file *file, struct rl_statx *status);
@@ -131,9 +131,9 @@ int rl_resident_identify(struct rl_resident *resident, int fd, bool may_wait, st
                          struct rl_statx *status);
 
 /*
- * For resident_io.c: whether an fd about which nothing is known may be asked anything; what it is, and
- * RL_FS_* of where, as 0, -errno or RL_WOULD_BLOCK; and for which of 64 classes of fds RWF_NOWAIT was
- * refused last, a hint of what to try first, with the bit of an fd's class.
+ * For resident_io.c, and the last two for batches: whether an fd about which nothing is known may be asked
+ * anything; what it is, and RL_FS_* of where, as 0, -errno or RL_WOULD_BLOCK; and for which of 64 classes of
+ * fds RWF_NOWAIT was refused last, a hint of what to try first, with the bit of an fd's class.
  */
 bool rl_resident_may_ask(struct rl_resident *resident);
 int rl_resident_look(struct rl_resident *resident, int fd, uint32_t *kind, struct rl_statx *status);

@@ -9,6 +9,7 @@ import pytest
 
 import ringloop
 from support import leaks
+from support.child import run_child
 from support.marks import ringloop_only
 
 
@@ -36,6 +37,16 @@ async def test_a_fifo_is_waited_for(path: Path) -> None:
     writer.join()
 
 
+async def test_a_fifo_is_not_waited_for_with_o_nonblock(path: Path) -> None:
+    await open_often(path)
+    path.unlink()
+    os.mkfifo(path)
+    fd = await asyncio.wait_for(ringloop.os.open(path, os.O_RDONLY | os.O_NONBLOCK), 20)
+    assert not os.get_blocking(fd)
+    assert os.read(fd, 1) == b""
+    os.close(fd)
+
+
 async def read_all(path: Path) -> bytes:
     async with ringloop.open(path, "rb") as file:
         content: bytes = await file.read()
@@ -58,6 +69,36 @@ def test_a_cancelled_open_of_a_fifo_lets_go_of_it(path: Path) -> None:
             await asyncio.sleep(0)
 
     ringloop.run(main())
+
+
+@ringloop_only
+@pytest.mark.parametrize("end", ["loop.close()", "None", "sys.exit(0)"])
+def test_what_waits_for_a_writer_ends_with_the_loop_or_the_interpreter(path: Path, end: str) -> None:
+    child = run_child(
+        f"""
+        import asyncio, os, sys
+        from pathlib import Path
+        import ringloop
+        from files.test_replaced import open_often
+
+        async def begin():
+            path = Path({str(path)!r})
+            await open_often(path)
+            path.unlink()
+            os.mkfifo(path)
+            tasks = [asyncio.ensure_future(ringloop.os.open(path, os.O_RDONLY)) for _ in range(20)]
+            for _ in range(100):
+                await asyncio.sleep(0)
+            return tasks
+
+        loop = ringloop.new_event_loop()
+        tasks = loop.run_until_complete(begin())
+        print(sum(task.done() for task in tasks), flush=True)
+        {end}
+        """,
+        options=("-W", "ignore"),
+    )
+    assert child.stdout == "0\n", child.explain()
 
 
 @ringloop_only

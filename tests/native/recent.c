@@ -157,6 +157,27 @@ TEST(a_fifo_stays_open)
     remove_tree(directory);
 }
 
+TEST(a_fifo_is_opened_for_who_does_not_want_to_wait)
+{
+    const char *directory = on_disk();
+    struct rl_resident *resident = learn();
+    struct rl_resident_file file;
+    struct rl_statx status;
+    const char *path = new_file(path_of("%s/file", directory), 100);
+    make_recent(resident, path);
+    CHECK_EQUAL(unlink(path), 0);
+    CHECK_EQUAL(mkfifo(path, 0644), 0);
+    int fd = rl_resident_open(resident, AT_FDCWD, path, O_RDONLY | O_NONBLOCK | O_CLOEXEC, &file, &status);
+    CHECK(!file.waits_for_writer && file.kind == 0);
+    if (fd != RL_WOULD_BLOCK) { /* the walk may give up */
+        CHECK(S_ISFIFO(status.mode));
+        CHECK(fcntl(fd, F_GETFL) & O_NONBLOCK);
+        close(fd);
+    }
+    rl_resident_free(resident);
+    remove_tree(directory);
+}
+
 TEST(a_recent_path_may_lead_to_where_nothing_is_at_once)
 {
     const char *directory = on_disk();
