@@ -29,6 +29,7 @@ import ringloop
 PIECE_BYTES = 256 * 1024  # read at a time
 AT_ONCE = 64
 REFRESH_S = 0.1
+ALGORITHMS = sorted(name for name in hashlib.algorithms_guaranteed if not name.startswith("shake_"))
 
 
 class Reading(Protocol):
@@ -42,12 +43,10 @@ class Reading(Protocol):
 
 
 class Checksum:
-    """A line as sha256sum writes it, for any algorithm of hashlib."""
+    """A line as sha256sum writes it, for any algorithm of hashlib's with digests of one length."""
 
-    def __init__(self, algorithm: str = "sha256") -> None:
-        # Where hashlib has a function for it, that takes less than half of the time of new().
-        is_named = algorithm in hashlib.algorithms_guaranteed
-        self._hash = getattr(hashlib, algorithm)() if is_named else hashlib.new(algorithm)
+    def __init__(self, new_hash: Callable[[], Any] = hashlib.sha256) -> None:
+        self._hash = new_hash()
         self.feed = self._hash.update
 
     def lines(self, path: str) -> list[str]:
@@ -116,14 +115,15 @@ class Search:
             for _ in range(self._at_once):
                 group.create_task(self._work())
 
-    async def entries(self, path: str) -> list[tuple[str, bool, bool]]:
-        """What a directory holds: paths, whether each is a directory, whether each is a file."""
+    async def entries(self, path: str) -> list[tuple[bool, str]]:
+        """The directories and files in a directory: whether each is a directory, and its path."""
         found = []
         async with ringloop.os.scandir(path) as entries:
             async for entry in entries:
-                is_file = await entry.is_file(follow_symlinks=False)
-                is_directory = not is_file and await entry.is_dir(follow_symlinks=False)
-                found.append((entry.path, is_directory, is_file))
+                if await entry.is_file(follow_symlinks=False):
+                    found.append((False, entry.path))
+                elif await entry.is_dir(follow_symlinks=False):
+                    found.append((True, entry.path))
         return found
 
     def open(self, path: str) -> Any:
@@ -149,10 +149,9 @@ class Search:
         return bool(self._pile)
 
     async def _list(self, path: str) -> None:
-        for entry_path, is_directory, is_file in await self.entries(path):
-            self.seen += is_file
-            if is_directory or is_file:
-                self._pile.append((is_directory, entry_path))
+        found = await self.entries(path)
+        self._pile += found
+        self.seen += sum(not is_directory for is_directory, _ in found)
         self._changed.set()
 
     async def _read(self, path: str) -> None:
@@ -207,13 +206,14 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("directory")
     parser.add_argument("--grep", metavar="PATTERN", help="a regular expression of Python's")
-    parser.add_argument("--algorithm", choices=sorted(hashlib.algorithms_guaranteed), default="sha256")
+    parser.add_argument("--algorithm", choices=ALGORITHMS, default="sha256")
     parser.add_argument("--at-once", type=int, default=AT_ONCE, help="operations in flight")
     parser.add_argument("--loop", choices=("ringloop", "asyncio"), default="ringloop")
     parsed = parser.parse_args()
     if parsed.at_once < 1:
         parser.error("--at-once must be positive")
-    parsed.make_reading = lambda: Checksum(parsed.algorithm)
+    new_hash = getattr(hashlib, parsed.algorithm)
+    parsed.make_reading = lambda: Checksum(new_hash)
     if parsed.grep is not None:
         try:
             pattern = re.compile(os.fsencode(parsed.grep))

@@ -198,6 +198,8 @@ cdef class ScanCall(ListCall):
     cdef int start(self, Flight loop) except -1:
         self.directory.begin_reading()
         try:
+            # What is listed is mostly opened soon: where that is done at once is known by then.
+            resident_of(loop)
             return ListCall.start(self, loop)
         except BaseException:
             self.directory.end_reading(-EINTR)
@@ -211,8 +213,7 @@ cdef class ScanCall(ListCall):
         finally:
             if self.completed:
                 self.directory.end_reading(result)
-        # What the mounts are is not learnt for this alone.
-        if self.completed and listing.is_known and self.loop.residency is not None:
+        if self.completed and listing.is_known:
             known = self.resident()
             self.directory.tells_files = known != NULL and rl_resident_opens_in(known, &listing.status)
         return 0

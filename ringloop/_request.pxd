@@ -21,9 +21,11 @@ cdef class Spec:
     cdef uint64_t bits[ARGUMENTS_MAX]
     cdef list names                # of what callers give, with
     cdef list defaults
-    cdef int given[ARGUMENTS_MAX]  # the argument of each
+    cdef int given[ARGUMENTS_MAX]  # the place of each among what callers give; -1: it has its default
     cdef int given_count
     cdef object arrange
+    cdef bint arrange_rarely
+    cdef int arranged[ARGUMENTS_MAX]  # the place of each among what `arrange` returns
     cdef object convert
     cdef int result
     cdef int success
@@ -45,12 +47,13 @@ cdef class Request(Call):
     cdef Spec spec
     cdef object owner              # told of the end by _completed(request) or _dropped(request)
     cdef list locks                # views of the caller's memory
+    cdef bytes kept_path           # the first path
     cdef list keeps                # what else the request points into
     cdef bint over                 # the outcome is final
 
     cdef int ask(self, object operation, tuple given, Py_ssize_t first, dict named) except -1
     cdef int for_spec(self, Spec spec) except -1
-    cdef int fill(self, object given, Py_ssize_t first) except -1
+    cdef int fill(self, object given, Py_ssize_t first, int *places) except -1
     cdef int keep(self, object memory) except -1
     cdef int fill_argument(self, int position, object value) except -1
     cdef int fill_memory(self, int position, int kind, object value) except -1

@@ -12,7 +12,7 @@ import os
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
-from libc.string cimport memcpy, memset
+from libc.string cimport memcpy, memset, strlen
 from posix.unistd cimport close as close_fd
 
 from ringloop._core cimport LoopCore
@@ -29,6 +29,9 @@ from ringloop._os cimport stat_result
 
 from ringloop import kernel_structs, operations, syscalls
 
+
+cdef extern from "Python.h":
+    bytes PyUnicode_EncodeFSDefault(object text)
 
 cdef extern from "<errno.h>" nogil:
     enum: ECANCELED, EINTR
@@ -94,6 +97,7 @@ cdef class Spec:
     """An entry of the table, compiled."""
 
     def __init__(self, entry):
+        cdef int arranged_count = 0
         self.name = entry.name
         self.opcode = operations.OPCODES.index(entry.opcode) if entry.opcode else -1
         self.number = syscalls.number(entry.number) if entry.number else -1
@@ -104,7 +108,10 @@ cdef class Spec:
             self.fields[self.count] = FIELDS.index(argument.field)
             self.length_fields[self.count] = FIELDS.index(argument.length_field)
             self.bits[self.count] = argument.bits
-            self.given[self.count] = -1
+            self.given[self.count] = self.arranged[self.count] = -1
+            if argument.default is REQUIRED or argument.kind not in ("constant", "room"):
+                self.arranged[self.count] = arranged_count
+                arranged_count += 1
             if argument.default is REQUIRED or argument.name:
                 self.given[self.count] = self.given_count
                 self.given_count += 1
@@ -112,6 +119,7 @@ cdef class Spec:
             self.defaults.append(argument.default)
             self.count += 1
         self.arrange = entry.arrange
+        self.arrange_rarely = entry.arrange_rarely
         self.convert = entry.convert
         self.result = RESULTS.index(entry.result) if entry.result in RESULTS else RESULT_CONVERTED
         self.success = entry.success
@@ -123,10 +131,6 @@ cdef class Spec:
 
     cdef object bind(self, tuple given, dict named):
         """The values of the arguments that callers give, in the table's order."""
-        if self.arrange is not None:
-            return self.arrange(*given, **named)
-        if not named and len(given) == self.given_count:
-            return given
         if len(given) > self.given_count:
             raise TypeError(
                 f"{self.name}() takes {self.given_count} arguments but {len(given)} were given")
@@ -183,6 +187,14 @@ cdef inline int descriptor(object value) except? -1:
     return value
 
 
+cdef bytes text_for_kernel(object text):
+    """A path or a name as the kernel takes it."""
+    cdef bytes encoded = PyUnicode_EncodeFSDefault(text) if type(text) is str else os.fsencode(text)
+    if <Py_ssize_t> strlen(PyBytes_AS_STRING(encoded)) != PyBytes_GET_SIZE(encoded):
+        raise ValueError("embedded null byte")
+    return encoded
+
+
 cdef class Lock:
     """A view of the caller's memory: it can be neither freed nor resized while this lives."""
 
@@ -226,9 +238,12 @@ cdef class Request(Call):
         if spec is None:
             spec = spec_of(operation)
         self.for_spec(spec)
-        if spec.arrange is None and not named and len(given) - first == spec.given_count:
-            return self.fill(given, first)
-        return self.fill(spec.bind(given[first:], named), 0)
+        if len(given) - first == spec.given_count and not named and (
+                spec.arrange is None or spec.arrange_rarely and not isinstance(given[first], int)):
+            return self.fill(given, first, spec.given)
+        if spec.arrange is not None:
+            return self.fill(spec.arrange(*given[first:], **named), 0, spec.arranged)
+        return self.fill(spec.bind(given[first:], named), 0, spec.given)
 
     cdef int for_spec(self, Spec spec) except -1:
         self.spec = spec
@@ -243,14 +258,15 @@ cdef class Request(Call):
         self.bounded = not spec.waits
         return 0
 
-    cdef int fill(self, object given, Py_ssize_t first) except -1:
+    cdef int fill(self, object given, Py_ssize_t first, int *places) except -1:
+        """From `given`, where each argument has its place behind `first`, or -1 if it has its default."""
         cdef Spec spec = self.spec
         cdef int position
         for position in range(spec.count):
-            if spec.given[position] < 0:
+            if places[position] < 0:
                 self.fill_argument(position, spec.defaults[position])
             else:
-                self.fill_argument(position, given[first + spec.given[position]])
+                self.fill_argument(position, given[first + places[position]])
         return 0
 
     cdef int keep(self, object memory) except -1:
@@ -294,6 +310,7 @@ cdef class Request(Call):
             return self.point(position, PyBytes_AS_STRING(memory), PyBytes_GET_SIZE(memory))
         elif kind == KIND_ROOM:
             self.kept = memory = self.room(value)
+            return self.point(position, PyBytes_AS_STRING(memory), PyBytes_GET_SIZE(memory))
         elif kind == KIND_PEER:
             self.kept = memory = self.room(value)
             (<uint32_t *> PyBytes_AS_STRING(memory))[0] = ADDRESS_BYTES
@@ -306,9 +323,7 @@ cdef class Request(Call):
             memory = self.room(sizeof(offset))
             memcpy(PyBytes_AS_STRING(memory), &offset, sizeof(offset))
         elif kind == KIND_TEXT:
-            memory = os.fsencode(value)
-            if b"\0" in memory:
-                raise ValueError("embedded null byte")
+            memory = text_for_kernel(value)
         elif kind != KIND_MEMORY and type(value) is bytes:
             memory = value
         else:
@@ -318,14 +333,13 @@ cdef class Request(Call):
         return self.point(position, PyBytes_AS_STRING(memory), PyBytes_GET_SIZE(memory))
 
     cdef int fill_path(self, int position, object value) except -1:
-        cdef bytes path = os.fsencode(value)
-        if b"\0" in path:
-            raise ValueError("embedded null byte")
+        cdef bytes path = text_for_kernel(value)
         if self.path is None:
             self.path = value
+            self.kept_path = path
         else:
             self.path2 = value
-        self.keep(path)
+            self.keep(path)
         return self.point(position, PyBytes_AS_STRING(path), 0)
 
     cdef int fill_vector(self, int position, object buffers, bint writable) except -1:

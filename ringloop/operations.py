@@ -67,6 +67,7 @@ class Entry(NamedTuple):
     result: str  # none, integer, fd, fds, bytes, stat, or the words for what `convert` makes
     arguments: tuple[Argument, ...]
     arrange: Callable[..., tuple[Any, ...]] | None = None  # what callers give -> the values of `arguments`
+    arrange_rarely: bool = False  # only for keywords and for an integer in a path's place
     convert: Callable[..., Any] | None = None  # (outcome, memory that the kernel filled, path) -> result
     waits: bool = False  # for peers, timers or children: may never end by itself
     interruptible: bool = False  # ends at once when cancelled; else only before it begins
@@ -80,6 +81,9 @@ _FD = _arg("fd", "fd", "fd")
 _POSITION = _arg("offset", "position", "offset", default=-1)
 _PATH = _arg("path", "path", "address")
 _DIRECTORY = _arg("dir_fd", "directory", "fd", default=None)
+_START = _arg("", "directory", "fd", default=None)  # where a relative path begins
+_DST_START = _arg("", "directory", "length", default=None)
+_NO_FLAGS = _arg("", "integer", "op_flags", default=0)
 
 
 def _ring(name: str, kernel: str, call: str, result: str, *arguments: Argument, **more: Any) -> Entry:
@@ -206,9 +210,8 @@ _FILES = (
     ),
     _worker(
         "statx", "5.6", "statx", "stat",
-        _arg("", "directory", "fd"), _PATH, _arg("", "integer", "op_flags"),
-        _constant("length", _STATX_WANTED), _room("offset", 256),
-        arrange=_statx, served=(INLINE, RING_WORKER),
+        _START, _PATH, _NO_FLAGS, _constant("length", _STATX_WANTED), _room("offset", 256),
+        arrange=_statx, arrange_rarely=True, served=(INLINE, RING_WORKER),
     ),
     _worker("fsync", "5.1", "fsync", "none", _FD),
     _worker("fdatasync", "5.1", "fdatasync", "none",
@@ -232,9 +235,8 @@ _FILES = (
         _arg("length", "integer", "length"), _arg("flags", "integer", "op_flags"),
     ),
     _worker(
-        "renameat", "5.11", "renameat2", "none", _arg("", "directory", "fd"), _PATH,
-        _arg("", "directory", "length"), _arg("", "path", "offset"), _arg("", "integer", "op_flags"),
-        arrange=_renameat,
+        "renameat", "5.11", "renameat2", "none", _START, _PATH,
+        _DST_START, _arg("", "path", "offset"), _NO_FLAGS, arrange=_renameat, arrange_rarely=True,
     ),
     _worker("unlinkat", "5.11", "unlinkat", "none",
             _PATH, _arg("flags", "integer", "op_flags", default=0), _DIRECTORY),
@@ -243,9 +245,8 @@ _FILES = (
     _worker("symlinkat", "5.15", "symlinkat", "none",
             _arg("src", "path", "address"), _arg("dst", "path", "offset"), _DIRECTORY),
     _worker(
-        "linkat", "5.15", "linkat", "none", _arg("", "directory", "fd"), _PATH,
-        _arg("", "directory", "length"), _arg("", "path", "offset"), _arg("", "integer", "op_flags"),
-        arrange=_linkat,
+        "linkat", "5.15", "linkat", "none", _START, _PATH,
+        _DST_START, _arg("", "path", "offset"), _NO_FLAGS, arrange=_linkat, arrange_rarely=True,
     ),
     _worker(
         "getxattr", "5.19", "getxattr", "bytes", _arg("path", "path", "address3"),

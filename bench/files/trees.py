@@ -27,14 +27,15 @@ def _line(path: str) -> str:
 class AiofilesSearch(Search):
     """The same program on aiofiles."""
 
-    async def entries(self, path: str) -> list[tuple[str, bool, bool]]:
+    async def entries(self, path: str) -> list[tuple[bool, str]]:
         """aiofiles lists in a thread; what entries say of themselves was listed, too."""
         import aiofiles.os
 
         with await aiofiles.os.scandir(path) as found:
             return [
-                (entry.path, entry.is_dir(follow_symlinks=False), entry.is_file(follow_symlinks=False))
+                (entry.is_dir(follow_symlinks=False), entry.path)
                 for entry in found
+                if entry.is_dir(follow_symlinks=False) or entry.is_file(follow_symlinks=False)
             ]
 
     def open(self, path: str) -> Any:

@@ -3,7 +3,8 @@
  *
  * Who opens such a path once more need not look first what it leads to. That it leads to the same still is
  * no promise: a file may have been put in its place, so what was opened is looked at. Of paths only a hash
- * is kept, in a table where a newer one takes the place of an older: rarely it stands for another.
+ * is kept, so rarely it stands for another; each has a few places of a table, where it takes that of the
+ * oldest.
  */
 #ifndef RINGLOOP_RECENT_H
 #define RINGLOOP_RECENT_H
@@ -14,6 +15,7 @@
 
 enum {
     RL_RECENT_PLACES = 16384, /* a tree's files, listed and then read, find room: 128 KiB if all are used */
+    RL_RECENT_WAYS = 4,       /* the places of one path, next to each other */
     RL_RECENT_MS = 1000       /* how long it is remembered */
 };
 
@@ -48,16 +50,34 @@ static inline uint64_t rl_recent_hash(uint64_t start, const char *path, size_t l
     return rl_recent_mixed(hash) | UINT64_C(1) << 32;
 }
 
+/* The first of the path's places. */
+static inline uint64_t rl_recent_set(uint64_t path)
+{
+    return path % (RL_RECENT_PLACES / RL_RECENT_WAYS) * RL_RECENT_WAYS;
+}
+
 static inline void rl_recent_note(struct rl_recent *recent, uint64_t path, uint32_t now_ms)
 {
-    recent->places[path % RL_RECENT_PLACES] =
-        (struct rl_recent_place){(uint32_t)(path >> 32), now_ms + RL_RECENT_MS};
+    struct rl_recent_place *set = &recent->places[rl_recent_set(path)], *place = set;
+    uint32_t name = (uint32_t)(path >> 32);
+    for (int way = 0; way < RL_RECENT_WAYS; way++) {
+        if (set[way].path == name || set[way].path == 0) {
+            place = &set[way];
+            break;
+        }
+        if ((int32_t)(set[way].until_ms - place->until_ms) < 0)
+            place = &set[way];
+    }
+    *place = (struct rl_recent_place){name, now_ms + RL_RECENT_MS};
 }
 
 static inline bool rl_recent_knows(const struct rl_recent *recent, uint64_t path, uint32_t now_ms)
 {
-    const struct rl_recent_place *place = &recent->places[path % RL_RECENT_PLACES];
-    return place->path == path >> 32 && place->until_ms - now_ms - 1 < RL_RECENT_MS;
+    const struct rl_recent_place *set = &recent->places[rl_recent_set(path)];
+    for (int way = 0; way < RL_RECENT_WAYS; way++)
+        if (set[way].path == path >> 32)
+            return set[way].until_ms - now_ms - 1 < RL_RECENT_MS;
+    return false;
 }
 
 #endif

@@ -237,14 +237,13 @@ TEST(it_is_forgotten_after_its_time)
     }
 }
 
-/* As many as it has places: about a third of them is pushed out by others. */
-TEST(paths_that_differ_in_little_have_places_of_their_own)
+static int known_of(int count)
 {
     struct rl_recent *recent = calloc(1, sizeof *recent);
     char path[64];
     int known = 0;
     for (int noted = 1; noted >= 0; noted--) {
-        for (int i = 0; i < RL_RECENT_PLACES; i++) {
+        for (int i = 0; i < count; i++) {
             int length = snprintf(path, sizeof path, "/srv/tree/%d/%d", i / 100, i % 100);
             uint64_t hash = rl_recent_hash(0, path, (size_t)length);
             if (noted)
@@ -253,6 +252,30 @@ TEST(paths_that_differ_in_little_have_places_of_their_own)
                 known += rl_recent_knows(recent, hash, 1);
         }
     }
-    CHECK(known > RL_RECENT_PLACES * 6 / 10);
+    free(recent);
+    return known;
+}
+
+/* The rest is pushed out by others. */
+TEST(paths_that_differ_in_little_have_places_of_their_own)
+{
+    CHECK(known_of(RL_RECENT_PLACES) > RL_RECENT_PLACES * 75 / 100);
+    CHECK(known_of(RL_RECENT_PLACES / 2) > RL_RECENT_PLACES / 2 * 95 / 100);
+    CHECK(known_of(RL_RECENT_PLACES / 4) > RL_RECENT_PLACES / 4 * 99 / 100);
+}
+
+TEST(the_oldest_makes_room)
+{
+    struct rl_recent *recent = calloc(1, sizeof *recent);
+    uint32_t now_ms = UINT32_MAX - RL_RECENT_MS; /* the clock goes round meanwhile */
+    uint64_t paths[RL_RECENT_WAYS + 1];
+    for (uint64_t i = 0; i <= RL_RECENT_WAYS; i++) {
+        paths[i] = (i + 1) << 32;
+        rl_recent_note(recent, paths[i], now_ms + (uint32_t)i);
+        if (i == RL_RECENT_WAYS - 1)
+            rl_recent_note(recent, paths[0], now_ms + (uint32_t)i); /* it is the newest now */
+    }
+    for (uint64_t i = 0; i <= RL_RECENT_WAYS; i++)
+        CHECK_EQUAL(rl_recent_knows(recent, paths[i], now_ms + RL_RECENT_WAYS), i != 1);
     free(recent);
 }
