@@ -1,8 +1,8 @@
 """What is hot of TLS: bytes from a transport decrypted to a protocol, and the protocol's encrypted back.
 
-`ringloop.tls` puts these classes before asyncio's SSLProtocol and its transport, so that what runs per
-connection (handshake, shutdown, timeouts, errors) is the running Python's own, and what runs per record is
-here. The fields have asyncio's names: both halves work on the same state.
+`ringloop.tls` puts these classes before asyncio's SSLProtocol and its transport: what runs per record is
+here, what runs per connection in _tls_connection.pyx, and what is rare (timeouts, errors) is the running
+Python's own. The fields have asyncio's names: all of it works on the same state.
 
 What asyncio's code costs per delivery, and this does not: an attempt to read that fails with an exception,
 256 KiB asked for at each read, a copy of the rest for each record that is written.
@@ -67,11 +67,6 @@ cdef class TlsBytes(Receiver):
         self._app_protocol = app_protocol
         self.layered = isinstance(app_protocol, TlsBytes)
         self.buffered = not self.layered and isinstance(app_protocol, BufferedProtocol)
-
-    def _do_handshake(self):
-        # A client speaks first: without its words an attempt gives nothing but an exception.
-        if self._incoming.pending or not self._server_side:
-            SSLProtocol._do_handshake(self)
 
     # --- from the transport
 

@@ -15,7 +15,8 @@ import ssl
 from asyncio import sslproto
 from typing import Any
 
-from ringloop._tls import TlsBytes, TlsWrites
+from ringloop._tls import TlsWrites
+from ringloop._tls_connection import TlsConnection
 
 _Waiter = asyncio.Future[None]
 _SSLProtocol: Any = sslproto.SSLProtocol
@@ -26,14 +27,13 @@ class SSLTransport(TlsWrites, _SSLTransport):
     """What a protocol over TLS writes to. Some know such a transport by the `SSL` in its class's name."""
 
 
-class TlsProtocol(TlsBytes, _SSLProtocol):
+class TlsProtocol(TlsConnection, _SSLProtocol):
     """What is between a transport and a protocol over TLS."""
 
     _app_transport: SSLTransport | None
     _app_transport_created: bool
-    _transport: Any
+    _lost_transport: Any
     _extra: dict[str, Any]
-    _lost_transport: Any = None  # after connection_lost: it still knows the addresses
 
     def _get_app_transport(self) -> SSLTransport:
         if self._app_transport is None:
@@ -42,12 +42,6 @@ class TlsProtocol(TlsBytes, _SSLProtocol):
             self._app_transport = SSLTransport(self._loop, self)
             self._app_transport_created = True
         return self._app_transport
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        # With this asyncio's forgets the transport. Here it may come before whoever awaits the connection has
-        # it: what asyncio reads in several passes, data and the end of the stream, can come in one.
-        self._lost_transport = self._transport
-        super().connection_lost(exc)
 
     def _get_extra_info(self, name: str, default: Any = None) -> Any:
         if self._lost_transport is not None and name not in self._extra:

@@ -290,3 +290,25 @@ async def test_over_a_unix_socket(tmp_path: Path, version: ssl.TLSVersion) -> No
         await writer.wait_closed()
         with pytest.raises(ssl.SSLCertVerificationError):
             await asyncio.open_unix_connection(path, ssl=client_context(), server_hostname="other.example")
+
+
+async def test_an_object_of_the_users_is_asked(version: ssl.TLSVersion) -> None:
+    asked = set()
+
+    class Watched(ssl.SSLObject):
+        def __getattribute__(self, name: str) -> Any:
+            asked.add(name)
+            return super().__getattribute__(name)
+
+    context = client_context(version)
+    context.sslobject_class = Watched
+    protocol = Recorder()
+    async with server(lambda: Recorder(), ssl=server_context(version)) as (_, address):
+        transport, _ = await asyncio.get_running_loop().create_connection(
+            lambda: protocol, *address, ssl=context, server_hostname=NAME
+        )
+        assert type(transport.get_extra_info("ssl_object")) is Watched
+        transport.write(b"data")
+        transport.close()
+        await protocol.until("connection_lost")
+    assert asked >= {"do_handshake", "getpeercert", "cipher", "compression", "write", "unwrap"}

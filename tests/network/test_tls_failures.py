@@ -398,6 +398,32 @@ async def attempt_and_keep(protocol: asyncio.BaseProtocol, sock: socket.socket) 
     return "made" if making.exception() is None else repr(making.exception())
 
 
+@pytest.mark.parametrize("debug", [False, True])
+@pytest.mark.parametrize("method", ["getpeercert", "cipher"])
+def test_an_object_of_the_users_fails_in_the_handshake(compare, method: str, debug: bool) -> None:
+    def fail(self: ssl.SSLObject, *arguments: Any) -> None:
+        raise ValueError(method)
+
+    async def main() -> Any:
+        context = client_context()
+        context.sslobject_class = type("Failing", (ssl.SSLObject,), {method: fail})
+        ours, theirs = tcp_pair()
+        vain = Background(accept_until_the_end, theirs)
+        protocol = Recorder()
+        raised = await attempt(protocol, ours, ssl=context)
+        await asyncio.to_thread(vain.finish)
+        return raised, protocol.trace
+
+    (raised, *_), *_ = compare(main, debug=debug)
+    assert raised == ("ValueError", method)
+
+
+def accept_until_the_end(sock: socket.socket) -> None:
+    """A server's handshake, and whatever comes of it."""
+    with sock, contextlib.suppress(OSError):
+        server_context().wrap_socket(sock, server_side=True).recv(1)
+
+
 def test_a_record_that_was_tampered_with(compare) -> None:
     async def main() -> Any:
         protocol = Recorder()
