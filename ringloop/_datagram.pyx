@@ -3,7 +3,8 @@
 Receiving: one multishot poll tells of readiness, and one recvmmsg() takes up to BATCH_MAX datagrams, of any
 size, into memory that all of a loop's transports share. One system call serves many datagrams, and no buffer
 is too short for one, as those of a group for multishot recvmsg would be. Sending: at once by sendto(); what
-finds no room is queued, in order, and one operation waits for room. Addresses of families that are not known
+finds no room is queued, in order, and one operation waits for room. One by one: sendmmsg() loses the error of
+a datagram behind one that went out, of which the protocol must hear. Addresses of families that are not known
 here are left to the socket module.
 
 Invariants: what was received is delivered in the kernel's order, or dropped by a close; the fd is closed

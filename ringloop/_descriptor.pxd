@@ -36,6 +36,7 @@ cdef class Descriptor(Layer):
     cdef bint warned               # of not having been closed
     cdef uint16_t priority         # of its I/O; 0: the context's
     cdef int64_t position
+    cdef int64_t absent_at         # where a read found something that is not in memory; -1: nowhere
     cdef uint32_t block_bytes
     cdef rl_resident_file known
     cdef bint locked               # by flock()
@@ -49,6 +50,7 @@ cdef class Descriptor(Layer):
     cdef int check_writes(self) except -1
     cdef int64_t read_now(self, char *target, size_t length, int64_t offset) noexcept
     cdef int64_t read_fully_now(self, char *target, size_t length, int64_t offset) except? -1
+    cdef bint is_absent(self, int64_t offset) noexcept
     cdef int64_t size_now(self) noexcept
     cdef int locate(self) noexcept
     cdef int move_to(self, int64_t position) noexcept

@@ -162,6 +162,7 @@ cdef class FileSystemCall(Call):
 
     cdef int ended(self) except -1:
         self.settle()
+        self.file.absent_at = -1
         return self.file.turns.ended()
 
     cdef int settle(self) noexcept:
@@ -414,7 +415,7 @@ cdef class Descriptor(Layer):
     """An open file. `fd` is its own, and is -1 when it is closed."""
 
     def __cinit__(self):
-        self.fd = -1
+        self.fd = self.absent_at = -1
         self.turns = Order.__new__(Order)
 
     @property
@@ -473,8 +474,20 @@ cdef class Descriptor(Layer):
 
     cdef int64_t read_now(self, char *target, size_t length, int64_t offset) noexcept:
         """Bytes, 0 at the end, -errno, or RL_WOULD_BLOCK. May be short."""
-        return rl_resident_pread(self.fd, &self.known, target, length, offset) if self.regular \
-            else RL_WOULD_BLOCK
+        cdef int64_t count
+        if not self.regular or self.is_absent(offset):
+            return RL_WOULD_BLOCK
+        count = rl_resident_pread(self.fd, &self.known, target, length, offset)
+        if count == RL_WOULD_BLOCK and self.known.reads:
+            self.absent_at = offset
+        return count
+
+    cdef bint is_absent(self, int64_t offset) noexcept:
+        """Whether a read found so at this place since a call on the file was last over.
+
+        One read is tried by each layer of the file, and what is not in memory for one is not for the next.
+        """
+        return offset >= 0 and offset == self.absent_at
 
     cdef int64_t read_fully_now(self, char *target, size_t length, int64_t offset) except? -1:
         """As many as there are up to `length`, or RL_WOULD_BLOCK; errors too are for the waiting call."""

@@ -63,7 +63,7 @@ cdef class RawFile(Descriptor):
         cdef int64_t count
         self.locate()
         rest = <int64_t> self.known.size - self.position
-        if 0 < rest < PIECE_BYTES:
+        if 0 < rest < PIECE_BYTES and not self.is_absent(self.position):
             # The zero behind the bytes is the room for one more: with that one read nobody sees the object.
             data = PyBytes_FromStringAndSize(NULL, head_bytes + rest)
             count = rl_resident_read_rest(

@@ -1,0 +1,57 @@
+"""Reads of what is not in memory: they wait for it, and what they brought in is then there at once."""
+
+import asyncio
+import os
+from collections.abc import Awaitable
+from pathlib import Path
+
+import pytest
+
+import ringloop
+from support.marks import ringloop_only
+
+CONTENT = os.urandom(256 * 1024)
+PAGE = 4096
+
+
+def forget(path: Path) -> None:
+    """Has the kernel drop what it has in memory of the file. Some file systems keep it."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+async def is_at_once(call: Awaitable[bytes], expected: bytes) -> bool:
+    """Whether nobody else ran meanwhile."""
+    ran: list[None] = []
+    asyncio.get_running_loop().call_soon(ran.append, None)
+    assert await call == expected
+    return not ran
+
+
+@ringloop_only
+@pytest.mark.parametrize("buffering", [-1, 0])
+@pytest.mark.parametrize("kind", ["pread", "read", "read all"])
+def test_what_a_read_brought_in_is_there_at_once(tmp_path: Path, kind: str, buffering: int) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(CONTENT)
+
+    async def main() -> None:
+        async with ringloop.open(path, "rb", buffering=buffering) as file:
+            while not await is_at_once(file.pread(1, 0), CONTENT[:1]):
+                pass  # the loop learns of the mounts
+            for offset in range(PAGE, len(CONTENT), 16 * PAGE):
+                forget(path)
+                for turn in range(2):
+                    await file.seek(offset)
+                    if kind == "pread":
+                        found = await is_at_once(file.pread(PAGE, offset), CONTENT[offset : offset + PAGE])
+                    elif kind == "read":
+                        found = await is_at_once(file.read(PAGE), CONTENT[offset : offset + PAGE])
+                    else:
+                        found = await is_at_once(file.read(), CONTENT[offset:])
+                    assert found or turn == 0
+                    await asyncio.sleep(0)
+
+    ringloop.run(main())
