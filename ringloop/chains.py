@@ -251,7 +251,11 @@ class Chain:
 
     def _close(self, fd: int) -> None:
         self._closing = fd
-        self._launch(None, make_request("close", (fd,), {}))
+        try:
+            self._launch(None, make_request("close", (fd,), {}))
+        except RuntimeError:  # another loop's executor, which was shut down
+            self._closing = None
+            self._close_all()
 
     def _completed(self, request: Any) -> None:
         self._request = None

@@ -230,6 +230,26 @@ async def test_given_up_at_any_time(world: World, ends: str) -> None:
     await asyncio.to_thread(wait_until, lambda: path not in leaks.open_fds().values(), "the file is closed")
 
 
+async def test_given_up_before_the_executor_is_shut_down(world: World) -> None:
+    path = world.path("fifo")
+    os.mkfifo(path)
+
+    async def open_and_close() -> None:
+        async with ringloop.chain() as c:
+            c.close(c.open(path, os.O_RDONLY))
+
+    coroutine = open_and_close()
+    coroutine.send(None)  # a thread, or a worker, waits for the writer
+    coroutine.close()
+    shutdown = asyncio.ensure_future(asyncio.get_running_loop().shutdown_default_executor())
+    await asyncio.sleep(0)
+    writer = os.open(path, os.O_RDWR | os.O_NONBLOCK)  # who waits goes on
+    await shutdown
+    os.close(writer)
+    while path in leaks.open_fds().values():
+        await asyncio.sleep(0)
+
+
 @ringloop_only
 def test_closed_with_its_loop(world: World) -> None:
     for count in range(20):
