@@ -52,6 +52,8 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parsed.seconds = parsed.seconds or (0.6 if parsed.quick else 1.5)
     if parsed.rounds < 1 or parsed.seconds <= 0:
         parser.error("--rounds and --seconds must be positive")
+    if parsed.output.exists() and not parsed.output.is_dir():
+        parser.error(f"--output: {parsed.output} is no directory")
     try:
         parsed.loops = parse_loops(parsed.loops)
     except LoopNameError as error:

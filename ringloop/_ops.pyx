@@ -33,7 +33,8 @@ from ringloop._running cimport running_loop
 
 
 cdef extern from "<errno.h>" nogil:
-    enum: ECANCELED, EINTR
+    enum: EAGAIN, ECANCELED, EINTR, EMFILE, ENFILE, ENOMEM
+    int errno
 
 cdef extern from "fifo.h" nogil:
     int64_t rl_fifo_execute(rl_work *work)
@@ -84,6 +85,7 @@ cdef class Resident(Operation):
     """What a loop knows of the mounts, which tells what can be done at once. Learnt by a worker."""
 
     cdef rl_resident *known        # ours; NULL until it was learnt
+    cdef bint is_hopeless          # it never will be: the kernel, or a filter, refuses what it takes
     cdef rl_work learning
 
     def __cinit__(self, Flight loop):
@@ -99,7 +101,7 @@ cdef class Resident(Operation):
         """NULL while it is learnt (again)."""
         if self.known != NULL and rl_resident_is_current(self.known):
             return self.known
-        if self.state != OPERATION_QUEUED and self.state != OPERATION_SUBMITTED:
+        if self.state != OPERATION_QUEUED and self.state != OPERATION_SUBMITTED and not self.is_hopeless:
             self.loop.submit(self)
         return NULL
 
@@ -111,6 +113,8 @@ cdef class Resident(Operation):
         if result > 0:
             rl_resident_free(self.known)
             self.known = <rl_resident *> result
+        elif result not in (-EMFILE, -ENFILE, -ENOMEM, -EAGAIN, -ECANCELED):
+            self.is_hopeless = True
 
 
 cdef rl_resident *resident_of(Flight loop) except? NULL:
@@ -121,7 +125,8 @@ cdef rl_resident *resident_of(Flight loop) except? NULL:
 
 
 cdef int64_t learn(rl_work *work) noexcept nogil:
-    return <int64_t> rl_resident_learn()
+    cdef rl_resident *known = rl_resident_learn()
+    return <int64_t> known if known != NULL else -errno
 
 
 # The collector would take the owner of the caller's memory out of `view`, which could then never be unlocked.

@@ -27,6 +27,7 @@ cdef object APP_MADE = sslproto.AppProtocolState.STATE_CON_MADE
 cdef object APP_EOF = sslproto.AppProtocolState.STATE_EOF
 cdef object APP_LOST = sslproto.AppProtocolState.STATE_CON_LOST
 
+cdef object INCOMING_HIGH, INCOMING_LOW, OUTGOING_HIGH, OUTGOING_LOW
 INCOMING_HIGH, INCOMING_LOW = sslproto.add_flowcontrol_defaults(
     None, None, constants.FLOW_CONTROL_HIGH_WATER_SSL_READ)
 OUTGOING_HIGH, OUTGOING_LOW = sslproto.add_flowcontrol_defaults(

@@ -12,6 +12,7 @@
 #define _GNU_SOURCE
 #include "mounts.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <stdio.h>
@@ -152,7 +153,9 @@ struct rl_mounts *rl_mounts_learn(void)
         return NULL;
     mounts->fd = open("/proc/self/mountinfo", O_RDONLY | O_CLOEXEC);
     if (mounts->fd < 0 || !read_all(mounts)) {
+        int error = mounts->fd < 0 ? errno : EAGAIN;
         rl_mounts_free(mounts);
+        errno = error;
         return NULL;
     }
     return mounts;

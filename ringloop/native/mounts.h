@@ -17,7 +17,8 @@ enum { /* what is known of a file system; 0: nothing, so nothing is done at once
 struct rl_mounts;
 
 /*
- * Reads the table of mounts. Blocks: for a worker thread. NULL without /proc or memory. Holds one fd.
+ * Reads the table of mounts. Blocks: for a worker thread. Holds one fd. NULL without /proc or memory, with
+ * errno.
  */
 struct rl_mounts *rl_mounts_learn(void);
 

@@ -89,7 +89,9 @@ struct rl_resident *rl_resident_learn(void)
     resident->resolve = RESOLVE_IN_CACHE;
     resident->mounts = rl_mounts_learn();
     if (resident->mounts == NULL) {
+        int error = errno;
         free(resident);
+        errno = error;
         return NULL;
     }
     struct rl_statx status;
@@ -101,6 +103,7 @@ struct rl_resident *rl_resident_learn(void)
     }
     if (result < 0) {
         rl_resident_free(resident);
+        errno = -result;
         return NULL;
     }
     if (rl_mounts_are_wary(resident->mounts))

@@ -77,7 +77,7 @@ struct rl_resident;
 
 /*
  * Reads the mounts and tries the system calls. Blocks: for a worker. NULL where nothing can be done at
- * once.
+ * once; it may be later if errno is EMFILE, ENFILE, ENOMEM or EAGAIN.
  */
 struct rl_resident *rl_resident_learn(void);
 void rl_resident_free(struct rl_resident *resident);

@@ -637,7 +637,9 @@ static void without_openat2(void *argument)
     struct rl_statx status;
     struct rl_resident *resident = learn();
     refuse(437, *(uint32_t *)argument);
+    errno = 0;
     CHECK(rl_resident_learn() == NULL);
+    CHECK_EQUAL(errno, *(uint32_t *)argument);
     CHECK_EQUAL(try_open(resident, "/", O_RDONLY), RL_WOULD_BLOCK);
     CHECK_EQUAL(stat_patiently(resident, AT_FDCWD, "/", 0, &status), RL_WOULD_BLOCK);
     rl_resident_free(resident);

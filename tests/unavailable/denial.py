@@ -17,6 +17,7 @@ from collections.abc import Mapping
 
 CALLS = {"io_uring_setup": 425, "io_uring_enter": 426, "io_uring_register": 427}
 
+_NUMBERS = {**CALLS, "openat2": 437}
 _AUDIT_ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}  # <linux/audit.h>
 _PR_SET_SECCOMP = 22
 _PR_SET_NO_NEW_PRIVS = 38  # without it, a filter wants CAP_SYS_ADMIN
@@ -49,7 +50,7 @@ def install_filter(denied: Mapping[str, str]) -> None:
         instruction(_LOAD_WORD, 0, 0, _OFFSET_OF_NUMBER),
     ]
     for call, error in denied.items():
-        program.append(instruction(_JUMP_IF_EQUAL, 0, 1, CALLS[call]))
+        program.append(instruction(_JUMP_IF_EQUAL, 0, 1, _NUMBERS[call]))
         program.append(instruction(_RETURN, 0, 0, _RET_ERRNO | getattr(errno, error)))
     program.append(instruction(_RETURN, 0, 0, _RET_ALLOW))
 
