@@ -26,8 +26,7 @@ from posix.unistd cimport close as close_fd
 
 from ringloop._core cimport LoopCore
 from ringloop._flight cimport (
-    OPERATION_QUEUED, OPERATION_SUBMITTED, RL_OP_POLL_ADD, RL_OP_READ, RL_OP_READV, RL_OP_WRITE, RL_OP_WRITEV,
-    Flight, Operation, rl_sqe, rl_work,
+    RL_OP_POLL_ADD, RL_OP_READ, RL_OP_READV, RL_OP_WRITE, RL_OP_WRITEV, Flight, Operation, rl_sqe, rl_work,
 )
 from ringloop._running cimport running_loop
 
@@ -85,6 +84,7 @@ cdef class Resident(Operation):
     """What a loop knows of the mounts, which tells what can be done at once. Learnt by a worker."""
 
     cdef rl_resident *known        # ours; NULL until it was learnt
+    cdef bint is_learning          # from the submission until the outcome was taken over
     cdef bint is_hopeless          # it never will be: the kernel, or a filter, refuses what it takes
     cdef rl_work learning
 
@@ -101,8 +101,9 @@ cdef class Resident(Operation):
         """NULL while it is learnt (again)."""
         if self.known != NULL and rl_resident_is_current(self.known):
             return self.known
-        if self.state != OPERATION_QUEUED and self.state != OPERATION_SUBMITTED and not self.is_hopeless:
+        if not self.is_learning and not self.is_hopeless:
             self.loop.submit(self)
+            self.is_learning = True
         return NULL
 
     cdef int complete(self, int64_t result, uint32_t flags, object payload) except -1:
@@ -110,6 +111,7 @@ cdef class Resident(Operation):
         return 0
 
     cdef void discard(self, int64_t result, uint32_t flags) noexcept:
+        self.is_learning = False
         if result > 0:
             rl_resident_free(self.known)
             self.known = <rl_resident *> result

@@ -7,7 +7,7 @@
 
 #include "places.h"
 
-enum { PAGE = 4096, FOUR_MIB = 4 << 20 };
+enum { PAGE = 4096, FOUR_MIB = 4 << 20, PATIENCE = 20 };
 
 static uint8_t buffer[FOUR_MIB + 1], expected[FOUR_MIB + 1];
 
@@ -185,12 +185,15 @@ static void check_cold(const char *path, const char *cached)
     warm(cached);
     check_pread(fd, &file, PAGE, 0);
 
-    /* Of what is half there, the half is read. */
-    cool(cached, FOUR_MIB / 2, 0);
+    /* Of what is half there, the half is read. The kernel may take some of it away meanwhile (DAMON). */
+    for (int i = 0; i < PATIENCE && cached_pages(cached_fd) != FOUR_MIB / 2 / PAGE; i++) {
+        warm(cached);
+        cool(cached, FOUR_MIB / 2, 0);
+    }
     CHECK_EQUAL(cached_pages(cached_fd), FOUR_MIB / 2 / PAGE);
     CHECK_EQUAL(rl_resident_pread(fd, &file, buffer, 1 << 20, FOUR_MIB / 2 - (1 << 19)), RL_WOULD_BLOCK);
     check_pread(fd, &file, 1 << 19, FOUR_MIB / 2 - (1 << 19));
-    CHECK_EQUAL(cached_pages(cached_fd), FOUR_MIB / 2 / PAGE);
+    CHECK(cached_pages(cached_fd) <= FOUR_MIB / 2 / PAGE);
     end(fd, &file);
     close(cached_fd);
     rl_resident_free(resident);
