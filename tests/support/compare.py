@@ -9,7 +9,7 @@ import pytest
 
 # In this order: what differs between two loops or two runs, and what stands for it.
 _VARYING = [
-    (re.compile(r"0x[0-9a-fA-F]+"), "0x"),
+    (re.compile(r"\b0x[0-9a-fA-F]+"), "0x"),
     (re.compile(r"[^\s\"]*/(asyncio|ringloop)/\w+\.py"), "<loop's module>"),
     (re.compile(r"(\.py:|line |module>:)\d+"), r"\1N"),
     (re.compile(r"when=[-\d.e+]+"), "when=N"),
