@@ -193,7 +193,7 @@ static void check_cold(const char *path, const char *cached)
     CHECK_EQUAL(cached_pages(cached_fd), FOUR_MIB / 2 / PAGE);
     CHECK_EQUAL(rl_resident_pread(fd, &file, buffer, 1 << 20, FOUR_MIB / 2 - (1 << 19)), RL_WOULD_BLOCK);
     check_pread(fd, &file, 1 << 19, FOUR_MIB / 2 - (1 << 19));
-    CHECK(cached_pages(cached_fd) <= FOUR_MIB / 2 / PAGE);
+    CHECK_EQUAL(cached_pages(cached_fd), FOUR_MIB / 2 / PAGE);
     end(fd, &file);
     close(cached_fd);
     rl_resident_free(resident);
