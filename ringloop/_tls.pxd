@@ -3,6 +3,16 @@
 from ringloop._stream cimport Receiver
 
 
+# asyncio.sslproto's: its class, errors that mean "not now", and the states of a connection.
+cdef object SSLProtocol
+cdef object AGAIN
+cdef object UNWRAPPED
+cdef object DO_HANDSHAKE
+cdef object WRAPPED
+cdef object FLUSHING
+cdef object SHUTDOWN
+
+
 cdef class TlsBytes(Receiver):
     # As asyncio.sslproto.SSLProtocol names and uses them; it is what makes, changes and clears them.
     cdef public object _loop

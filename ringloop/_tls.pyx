@@ -30,15 +30,16 @@ cdef enum:
     SCRATCH_BYTES = 64 * 1024
     RECORD_BYTES_MAX = 16 * 1024 + 512  # of a record begun before, as much may be in OpenSSL's hands
 
-cdef object SSLProtocol = sslproto.SSLProtocol
+SSLProtocol = sslproto.SSLProtocol
 cdef object SSLTransport = sslproto._SSLProtocolTransport
 cdef object SSLObject = ssl.SSLObject
 cdef object BufferedProtocol = protocols.BufferedProtocol
-cdef object AGAIN = sslproto.SSLAgainErrors
-cdef object DO_HANDSHAKE = sslproto.SSLProtocolState.DO_HANDSHAKE
-cdef object WRAPPED = sslproto.SSLProtocolState.WRAPPED
-cdef object FLUSHING = sslproto.SSLProtocolState.FLUSHING
-cdef object SHUTDOWN = sslproto.SSLProtocolState.SHUTDOWN
+AGAIN = sslproto.SSLAgainErrors
+UNWRAPPED = sslproto.SSLProtocolState.UNWRAPPED
+DO_HANDSHAKE = sslproto.SSLProtocolState.DO_HANDSHAKE
+WRAPPED = sslproto.SSLProtocolState.WRAPPED
+FLUSHING = sslproto.SSLProtocolState.FLUSHING
+SHUTDOWN = sslproto.SSLProtocolState.SHUTDOWN
 
 
 cdef class TlsBytes(Receiver):

@@ -9,19 +9,14 @@ import ssl
 from asyncio import constants, sslproto
 from collections import deque
 
-from ringloop._tls cimport TlsBytes
+from ringloop._tls cimport (
+    AGAIN, DO_HANDSHAKE, FLUSHING, SHUTDOWN, UNWRAPPED, WRAPPED, SSLProtocol, TlsBytes,
+)
 
 
-cdef object SSLProtocol = sslproto.SSLProtocol
 cdef object SSLObject = ssl.SSLObject
 cdef object SSLError = ssl.SSLError
 cdef object MemoryBIO = ssl.MemoryBIO
-cdef object AGAIN = sslproto.SSLAgainErrors
-cdef object UNWRAPPED = sslproto.SSLProtocolState.UNWRAPPED
-cdef object DO_HANDSHAKE = sslproto.SSLProtocolState.DO_HANDSHAKE
-cdef object WRAPPED = sslproto.SSLProtocolState.WRAPPED
-cdef object FLUSHING = sslproto.SSLProtocolState.FLUSHING
-cdef object SHUTDOWN = sslproto.SSLProtocolState.SHUTDOWN
 cdef object APP_INIT = sslproto.AppProtocolState.STATE_INIT
 cdef object APP_MADE = sslproto.AppProtocolState.STATE_CON_MADE
 cdef object APP_EOF = sslproto.AppProtocolState.STATE_EOF
