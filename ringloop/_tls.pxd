@@ -59,3 +59,6 @@ cdef class TlsBytes(Receiver):
 
 cdef class TlsWrites:
     pass
+
+
+cdef object session_of(object sslobj)

@@ -42,6 +42,11 @@ FLUSHING = sslproto.SSLProtocolState.FLUSHING
 SHUTDOWN = sslproto.SSLProtocolState.SHUTDOWN
 
 
+cdef object session_of(object sslobj):
+    """What an SSLObject wraps, whose methods only call those of the object inside; a subclass's own count."""
+    return sslobj._sslobj if type(sslobj) is SSLObject else sslobj
+
+
 cdef class TlsBytes(Receiver):
     """The part of asyncio's SSLProtocol that runs per record."""
 
@@ -51,13 +56,11 @@ cdef class TlsBytes(Receiver):
         raise TypeError(f"cannot pickle {type(self).__name__!r} object")
 
     cdef int find_methods(self) except -1:
-        sslobj = self._sslobj
-        if type(sslobj) is SSLObject:
-            # Its methods only call those of the object inside.
-            sslobj = sslobj._sslobj
-            self.decrypted = sslobj.pending
-        self.decrypt = sslobj.read
-        self.encrypt = sslobj.write
+        session = session_of(self._sslobj)
+        if session is not self._sslobj:
+            self.decrypted = session.pending
+        self.decrypt = session.read
+        self.encrypt = session.write
         try:
             self.scratch = self._loop._tls_scratch
         except AttributeError:

@@ -10,11 +10,10 @@ from asyncio import constants, sslproto
 from collections import deque
 
 from ringloop._tls cimport (
-    AGAIN, DO_HANDSHAKE, FLUSHING, SHUTDOWN, UNWRAPPED, WRAPPED, SSLProtocol, TlsBytes,
+    AGAIN, DO_HANDSHAKE, FLUSHING, SHUTDOWN, UNWRAPPED, WRAPPED, SSLProtocol, TlsBytes, session_of,
 )
 
 
-cdef object SSLObject = ssl.SSLObject
 cdef object SSLError = ssl.SSLError
 cdef object MemoryBIO = ssl.MemoryBIO
 cdef object APP_INIT = sslproto.AppProtocolState.STATE_INIT
@@ -148,8 +147,7 @@ cdef class TlsConnection(TlsBytes):
         if self._server_side and not self._incoming.pending:
             return 0
         if self.session is None:
-            # The methods of an SSLObject only call those of the object inside.
-            self.session = self._sslobj._sslobj if type(self._sslobj) is SSLObject else self._sslobj
+            self.session = session_of(self._sslobj)
         try:
             self.session.do_handshake()
         except AGAIN:
@@ -207,10 +205,6 @@ cdef class TlsConnection(TlsBytes):
         except Exception:
             self._transport.close()
             raise
-
-    def _call_eof_received(self):
-        if self._app_state is APP_MADE:
-            SSLProtocol._call_eof_received(self)
 
     def _start_shutdown(self):
         if self._state is DO_HANDSHAKE:
