@@ -329,7 +329,7 @@ cdef class LoopCore(Flight):
         if self.driver == NULL:
             self._refuse()
         self.pass_number += 1
-        if self.has_turns():
+        if self.turns_wait:
             self.grant_turns()
         if self.timers.count and not self.ready.count:
             timeout_ns = self.until_timer_ns()
@@ -351,7 +351,9 @@ cdef class LoopCore(Flight):
             self.run_ready_debug()
         else:
             self.run_ready()
-        return self.end_pass()
+        if self.awaiting_end:
+            self.end_pass()
+        return 0
 
     cdef int wait(self, int64_t timeout_ns) except -1:
         cdef rl_driver *driver = self.driver
@@ -392,8 +394,6 @@ cdef class LoopCore(Flight):
     cdef int end_pass(self) except -1:
         cdef Py_ssize_t count = 0
         operations = self.awaiting_end
-        if not operations:
-            return 0
         self.awaiting_end = []
         try:
             for operation in operations:

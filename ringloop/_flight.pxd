@@ -158,6 +158,7 @@ cdef class Flight(Callbacks):
     cdef rl_work *done_works       # collected from them, not yet in the ready queue
     cdef size_t bounded_in_flight
     cdef object line               # deque of bounded operations that wait for their turn
+    cdef bint line_waits           # somebody may be in it
     cdef bint line_stands          # nobody's turn comes: a run ends
     cdef size_t settling           # how many in flight have `settles`
     cdef int bell_fd               # eventfd that ends a wait
@@ -168,6 +169,7 @@ cdef class Flight(Callbacks):
     cdef uint32_t inline_step      # the callback of that pass which did the last one, by its place in `ready`
     cdef object turn_line          # deque of futures of calls that are done at once in a later pass,
     cdef list turn_front           # and of those that go before them
+    cdef bint turns_wait           # somebody may be in these
     cdef uint32_t turns_granted    # how many had their turn in this pass,
     cdef uint32_t turns_taken      # and how many of these were in time
 
@@ -190,7 +192,6 @@ cdef class Flight(Callbacks):
     cdef list list_operations(self)
     cdef bint take_inline_turn(self) noexcept
     cdef object await_turn(self, bint waited)
-    cdef bint has_turns(self)
     cdef int grant_turns(self) except -1
     cdef void publish_works(self) noexcept
     cdef bint prepare_sleep(self) noexcept

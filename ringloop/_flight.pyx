@@ -155,6 +155,7 @@ cdef class Flight(Callbacks):
             if self.bounded_in_flight >= BOUNDED_MAX:
                 move(operation, OPERATION_QUEUED)
                 self.line.append(operation)
+                self.line_waits = True
                 return 0
             self.bounded_in_flight += 1
         try:
@@ -203,6 +204,7 @@ cdef class Flight(Callbacks):
             if operation.state == OPERATION_QUEUED:
                 self.bounded_in_flight += 1
                 self.submit_now(operation)
+        self.line_waits = bool(self.line)
         return 0
 
     cdef int cancel_line(self) except -1:
@@ -282,8 +284,9 @@ cdef class Flight(Callbacks):
                 self.leave_flight(operation)
             entry.payload = operation.collect(entry.result, entry.flags)
             rl_ready_push(&self.ready, entry)
-        self.collect_works()
-        if self.line:
+        if self.workers != NULL or self.done_works != NULL:
+            self.collect_works()
+        if self.line_waits:
             self.admit()
         return 0
 
@@ -386,10 +389,8 @@ cdef class Flight(Callbacks):
             self.turn_front.append(turn)
         else:
             self.turn_line.append(turn)
+        self.turns_wait = True
         return turn
-
-    cdef bint has_turns(self):
-        return self.turn_front or self.turn_line
 
     cdef int grant_turns(self) except -1:
         """Lets as many go on as were in time in the last pass, or more if all were."""
@@ -406,6 +407,7 @@ cdef class Flight(Callbacks):
             if not turn.done():
                 turn.set_result(None)
                 self.turns_granted += 1
+        self.turns_wait = bool(self.turn_line)
         return 0
 
     cdef void publish_works(self) noexcept:

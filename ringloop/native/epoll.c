@@ -136,6 +136,18 @@ static void prepare_wait(struct rl_epoll *epoll)
     } while (epoll->due.first != NULL || epoll->dirty_first != RL_EPOLL_NONE || epoll->uncounted > 0);
 }
 
+/* Does what events and the time ask for. */
+static void take_events(struct rl_epoll *epoll, const struct epoll_event *events, int count)
+{
+    for (int i = 0; i < count; i++)
+        if (events[i].data.u64 != BELL)
+            rl_epoll_dispatch(epoll, &events[i]);
+    rl_epoll_fire_timeouts(epoll);
+    if (epoll->workers != NULL)
+        finish_works(epoll, rl_workers_collect(epoll->workers));
+    rl_epoll_run_due(epoll);
+}
+
 /* Looks once at what is ready, and waits for it no longer than timeout_ns. 0, or -errno. */
 static int look(struct rl_epoll *epoll, int64_t timeout_ns)
 {
@@ -148,29 +160,36 @@ static int look(struct rl_epoll *epoll, int64_t timeout_ns)
     int count = wait_once(epoll, events, timeout_ns);
     if (epoll->workers != NULL)
         rl_workers_awake(epoll->workers);
-    for (int i = 0; i < count; i++)
-        if (events[i].data.u64 != BELL)
-            rl_epoll_dispatch(epoll, &events[i]);
-    rl_epoll_fire_timeouts(epoll);
-    if (epoll->workers != NULL)
-        finish_works(epoll, rl_workers_collect(epoll->workers));
-    rl_epoll_run_due(epoll);
+    take_events(epoll, events, count);
     return count < 0 ? count : 0;
 }
 
-static int epoll_enter(rl_driver *driver, uint32_t wait_count, int64_t timeout_ns)
+/* Whether nothing but an event can bring something new: nothing is submitted, timed, or with a worker. */
+static bool is_at_rest(const struct rl_epoll *epoll)
 {
-    struct rl_epoll *epoll = epoll_of(driver);
+    return rl_driver_queued(&epoll->driver) == 0 && can_wait(epoll) && epoll->due.first == NULL &&
+           epoll->dirty_first == RL_EPOLL_NONE && epoll->timers.count == 0 && epoll->workers == NULL;
+}
+
+/* A look at events alone: each pass of a busy loop makes one, most of them in vain. 0, or -errno. */
+static int glance(struct rl_epoll *epoll)
+{
+    struct epoll_event events[RL_EPOLL_EVENTS_MAX];
+    int count = wait_once(epoll, events, 0);
+    if (count > 0)
+        take_events(epoll, events, count);
+    return count < 0 ? count : 0;
+}
+
+/* All that a pass consists of, until there are wait_count completions or the time is over. 0, or -errno. */
+static int do_pass(struct rl_epoll *epoll, uint32_t wait_count, int64_t timeout_ns)
+{
     int64_t left_ns = timeout_ns, end_ns = 0;
     int error;
-    ENSURE(timeout_ns >= 0 || timeout_ns == RL_WAIT_FOREVER);
-
-    if (timeout_ns == 0)
-        wait_count = 0;
     if (wait_count > 0 && timeout_ns > 0)
         end_ns = monotonic_ns() + timeout_ns;
-    driver->counters.waits += wait_count > 0;
-    driver->counters.cq_overflows += epoll->backlog.first != NULL;
+    epoll->driver.counters.waits += wait_count > 0;
+    epoll->driver.counters.cq_overflows += epoll->backlog.first != NULL;
     rl_epoll_unload(epoll);
     rl_epoll_take(epoll);
     rl_epoll_retry(epoll);
@@ -182,6 +201,16 @@ static int epoll_enter(rl_driver *driver, uint32_t wait_count, int64_t timeout_n
             left_ns = end_ns - monotonic_ns();
     } while (error == 0 && completions_ready(epoll) < wait_count && can_wait(epoll) &&
              (end_ns == 0 || left_ns > 0));
+    return error;
+}
+
+static int epoll_enter(rl_driver *driver, uint32_t wait_count, int64_t timeout_ns)
+{
+    struct rl_epoll *epoll = epoll_of(driver);
+    ENSURE(timeout_ns >= 0 || timeout_ns == RL_WAIT_FOREVER);
+    if (timeout_ns == 0)
+        wait_count = 0;
+    int error = wait_count == 0 && is_at_rest(epoll) ? glance(epoll) : do_pass(epoll, wait_count, timeout_ns);
     epoll->sq_flags = (epoll->backlog.first != NULL ? (uint32_t)RL_SQ_CQ_OVERFLOW : 0) |
                       (epoll->retries.first != NULL ? (uint32_t)RL_SQ_TASKRUN : 0);
     return error == -EINTR ? 0 : error;
