@@ -24,7 +24,7 @@ from posix.unistd cimport close as close_fd
 from ringloop._core cimport LoopCore
 from ringloop._files cimport File, Order, tell, unsupported
 from ringloop._flight cimport (
-    OPERATION_DONE, RL_OP_POLL_ADD, RL_OP_READ, RL_OP_WRITE, Flight,
+    OPERATION_DONE, RL_CAN_READ_CACHED, RL_OP_POLL_ADD, RL_OP_READ, RL_OP_WRITE, RL_SQE_ASYNC, Flight,
 )
 from ringloop._running cimport running_loop
 from ringloop.priorities import pair_of, priority_of
@@ -197,6 +197,18 @@ cdef class Execution:
 @cython.final
 cdef class ReadCall(FileSystemCall):
     """Reads into the bytes object that it keeps."""
+
+    cdef int start(self, Flight loop) except -1:
+        if self.file.regular and not loop.driver.capabilities & RL_CAN_READ_CACHED:
+            # The driver need not look whether this waits for a peer.
+            self.request.entry.sqe.flags = RL_SQE_ASYNC
+        return FileSystemCall.start(self, loop)
+
+    cdef int settle(self) noexcept:
+        if 0 <= self.outcome < <int64_t> self.request.entry.sqe.length:
+            # It is shorter than it was when it was last seen: whoever wants to know has to look.
+            self.file.known.size = 0
+        return 0
 
     cdef int64_t at_once(self) except? -1:
         cdef Descriptor file = self.file
@@ -579,7 +591,9 @@ cdef class Descriptor(Layer):
             return count
         at_position = offset < 0
         if at_position and self.regular:
-            self.locate()
+            # What is absent there was looked for in this step of the task: nobody has moved it since.
+            if not self.is_absent(self.position):
+                self.locate()
             offset = self.position
         count = -1
         while count < 0:

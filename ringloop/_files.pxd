@@ -29,6 +29,7 @@ cdef class Attempt:
     cdef bint over
     cdef bint yielded              # waited for its turn
     cdef bint is_foreign           # the running loop is not ringloop's
+    cdef bint was_tried            # in this step of the task: it cannot be done at once
     cdef uint32_t pass_number      # of the loop, if it is ringloop's
     # Of FileCall, which must be no larger to be taken from the list of free ones.
     cdef File file

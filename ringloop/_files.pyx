@@ -235,6 +235,7 @@ cdef class FileCall(Attempt):
         cdef Order order = self.file.order()
         if order.busy or not order.is_quiet(self) or (self.is_foreign and order.foreign_turn()):
             return NotImplemented
+        self.was_tried = True
         return self.file.at_once(self)
 
     cdef object go_on(self):
@@ -336,15 +337,18 @@ async def in_turn(FileCall call, File file):
     else:
         order.hold(call, running_loop())
     try:
-        if not order.is_quiet(call):
-            await order._until_quiet(call)
-        if order.turns > FOREIGN_TURNS:
-            order.turns = 0
-            await asyncio.sleep(0)
-        # What was before it in line may have detached the file that lies below.
-        file.order()
-        result = file.at_once(call)
-        return await file.slowly(call) if result is NotImplemented else result
+        if not call.was_tried:
+            if not order.is_quiet(call):
+                await order._until_quiet(call)
+            if order.turns > FOREIGN_TURNS:
+                order.turns = 0
+                await asyncio.sleep(0)
+            # What was before it in line may have detached the file that lies below.
+            file.order()
+            result = file.at_once(call)
+            if result is not NotImplemented:
+                return result
+        return await file.slowly(call)
     finally:
         order.release()
 

@@ -59,7 +59,7 @@ bool rl_epoll_can_attempt(const struct rl_sqe *sqe)
     case RL_OP_CONNECT:
         return is_non_blocking(sqe->fd);
     default:
-        return reads_or_writes(sqe) && is_stream_file(sqe->fd);
+        return reads_or_writes(sqe) && !(sqe->flags & RL_SQE_ASYNC) && is_stream_file(sqe->fd);
     }
 }
 

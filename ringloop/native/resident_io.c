@@ -116,11 +116,6 @@ static enum presence find(int fd, struct rl_resident_file *file, uint64_t offset
         file->lacks_cachestat = true;
         return PRESENT;
     }
-    if (found.pages >= pages_in(offset, length, file->size))
-        return PRESENT;
-    if (is_behind || fstat(fd, &status) < 0)
-        return ABSENT;
-    file->size = (uint64_t)status.st_size;
     return found.pages >= pages_in(offset, length, file->size) ? PRESENT : ABSENT;
 }
 
