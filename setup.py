@@ -64,7 +64,7 @@ if SANITIZERS:
 EPOLL = ("epoll", "epoll_ready", "epoll_requests", "epoll_timers", "epoll_transfers")
 RESIDENT = ("mounts", "resident", "resident_io")
 LINKED_INTO = {
-    "_flight": ("buffers", *EPOLL, "execute", "threads", "workers"),
+    "_flight": ("buffers", *EPOLL, "execute", "reading", "threads", "workers"),
     "_core": ("retired", "ring", "ring_setup"),
     "_ops": ("execute", "fifo", *RESIDENT),
     "_os": RESIDENT,

@@ -199,16 +199,10 @@ cdef class ReadCall(FileSystemCall):
     """Reads into the bytes object that it keeps."""
 
     cdef int start(self, Flight loop) except -1:
-        if self.file.regular and not loop.driver.capabilities & RL_CAN_READ_CACHED:
-            # The driver need not look whether this waits for a peer.
+        if self.file.known.reads and not loop.driver.capabilities & RL_CAN_READ_CACHED:
+            # It waits for no peer and no server, so that a worker can have it among others.
             self.request.entry.sqe.flags = RL_SQE_ASYNC
         return FileSystemCall.start(self, loop)
-
-    cdef int settle(self) noexcept:
-        if 0 <= self.outcome < <int64_t> self.request.entry.sqe.length:
-            # It is shorter than it was when it was last seen: whoever wants to know has to look.
-            self.file.known.size = 0
-        return 0
 
     cdef int64_t at_once(self) except? -1:
         cdef Descriptor file = self.file

@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "epoll_requests.h"
+#include "reading.h"
 
 #ifndef SYS_epoll_pwait2
 #define SYS_epoll_pwait2 441 /* 5.11; the same on every processor */
@@ -61,11 +62,14 @@ void rl_epoll_begin_work(struct rl_epoll *epoll, struct rl_request *request)
         rl_epoll_finish(epoll, request, error);
         return;
     }
+    const struct rl_sqe *sqe = &request->job.sqe;
+    bool reads_disk = sqe->opcode == RL_OP_READ && (sqe->flags & RL_SQE_ASYNC);
     request->state = RL_REQUEST_WORKING;
     request->job.work = (rl_work){.execute = rl_execute_sqe_work,
+                                  .begin = reads_disk && rl_reading_may_begin() ? rl_reading_begin : NULL,
                                   .owner = request,
-                                  .priority = rl_epoll_priority(&request->job.sqe),
-                                  .interruptible = rl_execute_interruptible(request->job.sqe.opcode)};
+                                  .priority = rl_epoll_priority(sqe),
+                                  .interruptible = !reads_disk && rl_execute_interruptible(sqe->opcode)};
     rl_workers_submit(epoll->workers, &request->job.work);
 }
 

@@ -26,6 +26,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "cached.h"
 #include "ensure.h"
 #include "mounts.h"
 
@@ -37,7 +38,6 @@ enum { SYSCALL_PREADV2 = 286, SYSCALL_PWRITEV2 = 287 };
 #else
 enum { SYSCALL_PREADV2 = SYS_preadv2, SYSCALL_PWRITEV2 = SYS_pwritev2 };
 #endif
-enum { SYSCALL_CACHESTAT = 451 };
 
 enum { NOWAIT = 8 }; /* RWF_NOWAIT, 4.14 */
 
@@ -45,21 +45,6 @@ enum {
     FRESH_SECONDS = 60, /* twice vm.dirty_expire_centisecs: what is older has been written back */
     COUNTABLE_BLOCKS = (64 << 20) / 512 /* cachestat() of so much takes 200 us if every page is by itself */
 };
-
-struct cached_range {
-    uint64_t offset, length;
-};
-
-struct cached {
-    uint64_t pages, dirty, writeback, evicted, recently_evicted;
-};
-
-/* A zero length is to the end of the file. 0 or -errno; EPERM for those who could not write to it (6.13). */
-static int count_cached(int fd, uint64_t offset, uint64_t length, struct cached *found)
-{
-    struct cached_range range = {offset, length};
-    return syscall(SYSCALL_CACHESTAT, fd, &range, found, 0) < 0 ? -errno : 0;
-}
 
 /* ---- reading ---- */
 
@@ -98,7 +83,7 @@ enum presence { ABSENT, PRESENT, BEYOND_END };
  */
 static enum presence find(int fd, struct rl_resident_file *file, uint64_t offset, uint64_t length)
 {
-    struct cached found;
+    struct rl_cached found;
     struct stat status;
     if (length == 0 || offset > INT64_MAX - length) /* the latter is an error */
         return PRESENT;
@@ -112,21 +97,26 @@ static enum presence find(int fd, struct rl_resident_file *file, uint64_t offset
     }
     if (file->lacks_cachestat)
         return PRESENT;
-    if (count_cached(fd, offset, length, &found) < 0) {
+    if (rl_count_cached(fd, offset, length, &found) < 0) {
         file->lacks_cachestat = true;
         return PRESENT;
     }
+    if (found.pages >= pages_in(offset, length, file->size))
+        return PRESENT;
+    if (is_behind || fstat(fd, &status) < 0)
+        return ABSENT;
+    file->size = (uint64_t)status.st_size;
     return found.pages >= pages_in(offset, length, file->size) ? PRESENT : ABSENT;
 }
 
 /* No page is in swap. Holes read as zeroes. */
 static bool is_in_memory(int fd, uint64_t offset, uint64_t length)
 {
-    struct cached found;
+    struct rl_cached found;
     struct sysinfo system;
     if (length == 0)
         return true;
-    if (count_cached(fd, offset, length, &found) == 0)
+    if (rl_count_cached(fd, offset, length, &found) == 0)
         return found.evicted == 0;
     return sysinfo(&system) == 0 && system.totalswap == 0;
 }
@@ -277,8 +267,8 @@ int64_t rl_resident_read_rest(int fd, struct rl_resident_file *file, void *buffe
  */
 static int64_t read_cached(struct rl_resident *resident, int fd, void *buffer, size_t length, int64_t offset)
 {
-    struct cached found;
-    if (count_cached(fd, (uint64_t)offset, length, &found) < 0 ||
+    struct rl_cached found;
+    if (rl_count_cached(fd, (uint64_t)offset, length, &found) < 0 ||
         found.pages < pages_in((uint64_t)offset, length, UINT64_MAX))
         return RL_WOULD_BLOCK;
     long result = pread_nowait(fd, buffer, length, offset);
@@ -412,7 +402,7 @@ struct last_look {
  */
 static bool closes_at_once(int fd, uint32_t kind, bool is_writable, const struct last_look *look)
 {
-    struct cached found;
+    struct rl_cached found;
     if ((kind & RL_FS_MEMORY) != 0)
         return look->links != 0 || look->blocks <= RL_RESIDENT_SMALL_BLOCKS;
     if (look->links == 0 || is_writable)
@@ -420,7 +410,7 @@ static bool closes_at_once(int fd, uint32_t kind, bool is_writable, const struct
     if (!S_ISREG(look->mode) || look->blocks <= RL_RESIDENT_SMALL_BLOCKS || !is_fresh(look->changed_seconds))
         return true;
     return (kind & RL_FS_STACKED) == 0 && look->blocks <= COUNTABLE_BLOCKS &&
-           count_cached(fd, 0, 0, &found) == 0 && found.dirty == 0;
+           rl_count_cached(fd, 0, 0, &found) == 0 && found.dirty == 0;
 }
 
 int rl_resident_close(int fd, struct rl_resident_file *file, bool was_just_opened)

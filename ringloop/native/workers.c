@@ -3,9 +3,10 @@
  *
  * A work goes from the loop's batch (its thread's own) to the queue (under the lock), to a thread, and to the
  * stack of completed works (no lock). Threads take one work at a time, so that none waits behind one that
- * blocks. Invariant: whenever the lock is free and works are queued, a thread is on its way to them, or every
- * thread that may exist is executing. A thread on its way summons the next one before it begins its own work,
- * so a batch of any size costs the loop one wake-up, and short works are done before many are awake.
+ * blocks; of those that can begin, up to HAND_MAX. Invariant: whenever the lock is free and works are queued,
+ * a thread is on its way to them, or every thread that may exist is executing. A thread on its way summons
+ * the next one before it begins its own work, so a batch of any size costs the loop one wake-up, and short
+ * works are done before many are awake.
  *
  * A thread sleeps on a futex of its own, not on a condition variable, so that the one that slept the shortest
  * can be woken: its stack and what the kernel keeps of it are in the cache. It is also 0.4 us of 5.4 faster.
@@ -30,7 +31,10 @@
 #include "syscalls.h"
 #include "threads.h"
 
-enum { CACHE_LINE_BYTES = 64 };
+enum {
+    CACHE_LINE_BYTES = 64,
+    HAND_MAX = 4 /* to wake a thread and let it sleep again is 5 us; of 22 for a read from a fast disk */
+};
 
 /* From one signal to the next, at first and at last. */
 static const int64_t PAUSE_NS_MIN = 1000000, PAUSE_NS_MAX = 10000000;
@@ -284,6 +288,12 @@ static void summon(rl_workers *pool, struct choice choice)
 
 /* ---- a thread of the pool ---- */
 
+struct hand {
+    rl_work *works[HAND_MAX];
+    uint32_t count;
+    uint32_t running; /* so many of counters.running are its own */
+};
+
 /* Under the lock: the oldest work of the queue, now in hand, or NULL. */
 static rl_work *take_work(struct rl_worker *worker)
 {
@@ -298,6 +308,21 @@ static rl_work *take_work(struct rl_worker *worker)
     __atomic_store_n(&work->state, WORK_RUNNING, __ATOMIC_RELAXED);
     __atomic_store_n(&worker->work, work, __ATOMIC_RELAXED);
     return work;
+}
+
+/* Under the lock: into an empty hand the oldest work of the queue, and those that go with it. */
+static void take_hand(struct rl_worker *worker, struct hand *hand)
+{
+    const struct work_list *queue = &worker->pool->queue;
+    bool more = queue->first != NULL;
+    while (more) {
+        rl_work *work = take_work(worker);
+        ENSURE(work->begin == NULL || !work->interruptible);
+        hand->works[hand->count++] = work;
+        hand->running++;
+        more = work->begin != NULL && queue->first != NULL && queue->first->begin != NULL &&
+               hand->count < HAND_MAX;
+    }
 }
 
 /* Gives back what is in hand. From here on no signal for this work reaches the thread. */
@@ -316,6 +341,52 @@ static void finish(struct rl_worker *worker, rl_work *work, int64_t result)
     }
     __atomic_store_n(&worker->work, NULL, __ATOMIC_RELAXED); /* before it is seen as completed, and gone */
     complete(pool, work, result);
+}
+
+/* Lets other threads have works that could not begin: before those that are queued, which came later. */
+static void put_back(rl_workers *pool, struct hand *hand, struct work_list *works)
+{
+    lock(pool);
+    for (rl_work *work = works->first; work != NULL; work = work->next) {
+        work->begin = NULL;
+        __atomic_store_n(&work->state, WORK_WAITING, __ATOMIC_RELAXED);
+        pool->counters.queued++;
+        pool->counters.running--;
+        hand->running--;
+    }
+    list_join(works, &pool->queue);
+    pool->queue = *works;
+    struct choice choice = choose_thread(pool);
+    unlock(pool);
+    summon(pool, choice);
+}
+
+/* Begins with several works. What stays in hand has begun, but perhaps the first. */
+static void begin_hand(struct rl_worker *worker, struct hand *hand)
+{
+    struct work_list unbegun = {0};
+    uint32_t count = hand->count;
+    hand->count = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        rl_work *work = hand->works[i];
+        int64_t result = rl_do_with_priority(work, work->begin);
+        if (result == RL_WORK_BEGUN || (result == RL_WORK_NOT_BEGUN && hand->count == 0))
+            hand->works[hand->count++] = work;
+        else if (result == RL_WORK_NOT_BEGUN)
+            list_append(&unbegun, work);
+        else
+            finish(worker, work, result);
+    }
+    if (unbegun.first != NULL)
+        put_back(worker->pool, hand, &unbegun);
+}
+
+static void work_hand(struct rl_worker *worker, struct hand *hand)
+{
+    if (hand->count > 1)
+        begin_hand(worker, hand);
+    for (uint32_t i = 0; i < hand->count; i++)
+        finish(worker, hand->works[i], rl_execute_with_priority(hand->works[i]));
 }
 
 /*
@@ -361,14 +432,15 @@ static void *work_until_idle(void *argument)
     lock(pool);
     pool->summoned_count--;
     while (stays) {
-        rl_work *work = take_work(worker);
-        if (work != NULL) {
+        struct hand hand = {.count = 0};
+        take_hand(worker, &hand);
+        if (hand.count > 0) {
             struct choice next = choose_thread(pool);
             unlock(pool);
             summon(pool, next);
-            finish(worker, work, rl_execute_with_priority(work));
+            work_hand(worker, &hand);
             lock(pool);
-            pool->counters.running--;
+            pool->counters.running -= hand.running;
         } else if (pool->closing) {
             stays = false;
         } else {

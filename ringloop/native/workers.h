@@ -9,6 +9,10 @@
  * caller's operation and belongs to the pool from rl_workers_submit() until rl_workers_collect() or
  * rl_workers_destroy() returns it; every work comes back once. Nothing is allocated per work.
  *
+ * Works that have a `begin` end by themselves, and soon: a thread may take several of them, begins with each
+ * before it executes one, and executes them one after the other. To have a thread for each would cost more
+ * than what they do.
+ *
  * What `execute` may do: it runs with a stack of 256 KiB and with all signals blocked that are not about the
  * thread's own faults. It must not change what is the whole process' (umask, working directory) and not leave
  * the thread changed (credentials, signal mask, scheduling): the next work is somebody else's.
@@ -22,9 +26,14 @@
 typedef struct rl_work rl_work;
 typedef struct rl_workers rl_workers;
 
+/* What `begin` of a work says if it has no result. */
+#define RL_WORK_BEGUN INT64_MIN           /* something has been started, and `execute` waits for it */
+#define RL_WORK_NOT_BEGUN (INT64_MIN + 1) /* `execute` has it all to do */
+
 struct rl_work {
     /* The caller's, set before submitting. */
     int64_t (*execute)(rl_work *work); /* the result, or -errno; on a thread of the pool */
+    int64_t (*begin)(rl_work *work);   /* or NULL: lets one thread have several works, see above */
     void *owner;                       /* not looked at */
     bool interruptible;                /* a signal makes `execute` return -EINTR, with nothing done */
     uint16_t priority;                 /* of its I/O, as ioprio_set(2) has it; 0: the process' */
@@ -44,7 +53,7 @@ struct rl_work {
 struct rl_workers_counters {
     uint32_t threads, threads_idle;
     uint32_t queued;    /* works that have not begun */
-    uint32_t running;   /* threads with a work in hand */
+    uint32_t running;   /* works that threads have in hand */
     uint64_t completed; /* works collected */
     uint64_t starts;    /* threads started */
     uint64_t wakes;     /* idle threads woken */

@@ -59,3 +59,33 @@ def test_what_a_read_brought_in_is_there_at_once(tmp_path: Path, kind: str, buff
                 assert found
 
     ringloop.run(main())
+
+
+@ringloop_only
+@pytest.mark.parametrize("buffering", [-1, 0])
+def test_many_reads_of_what_is_not_in_memory(tmp_path: Path, buffering: int) -> None:
+    """Each gets its own bytes, also beside some that are given up, or reach over the end."""
+    path = tmp_path / "file"
+    path.write_bytes(CONTENT)
+    offsets = [*range(0, len(CONTENT), PAGE), len(CONTENT) - 10, len(CONTENT)]
+
+    async def read(number: int, offset: int) -> None:
+        async with ringloop.open(path, "rb", buffering=buffering) as file:
+            await file.seek(offset)
+            if number % 3:
+                assert await file.read(PAGE) == CONTENT[offset : offset + PAGE]
+                return
+            task = asyncio.ensure_future(file.read(PAGE))
+            await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.wait([task])
+            position = offset if task.cancelled() else min(offset + PAGE, len(CONTENT))
+            assert await file.tell() == position
+            assert await file.read(PAGE) == CONTENT[position : position + PAGE]
+
+    async def main() -> None:
+        for _ in range(5):
+            forget(path)
+            await asyncio.gather(*(read(number, offset) for number, offset in enumerate(offsets)))
+
+    ringloop.run(main())

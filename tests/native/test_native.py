@@ -31,7 +31,7 @@ WHITE_BOX_INCLUDES = {"ring", "ring_setup"}
 OF_RINGS = {"buffers", "endings", "kernels", "queues", "setup", "waiting"}
 
 # These make threads.
-THREADED = {"workers", "pools", "waits"}
+THREADED = {"hands", "workers", "pools", "waits"}
 # The thread sanitizer knows no threads in a forked child of a process that had some.
 NO_THREAD_SANITIZER = {"a_forked_child_frees_the_pool_whatever_its_threads_were_doing"}
 

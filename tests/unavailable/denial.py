@@ -17,7 +17,7 @@ from collections.abc import Mapping
 
 CALLS = {"io_uring_setup": 425, "io_uring_enter": 426, "io_uring_register": 427}
 
-_NUMBERS = {**CALLS, "openat2": 437}
+_NUMBERS = {**CALLS, "openat2": 437, "cachestat": 451}
 _AUDIT_ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}  # <linux/audit.h>
 _PR_SET_SECCOMP = 22
 _PR_SET_NO_NEW_PRIVS = 38  # without it, a filter wants CAP_SYS_ADMIN
