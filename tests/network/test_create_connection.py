@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import errno
+import re
 import socket
 import ssl
 from collections.abc import Iterator
@@ -367,8 +368,8 @@ def test_interleave_orders_the_attempts(
             return drive(loop_factory, lambda: error_of("name", 80, happy_eyeballs_delay=delay, **keywords))
 
         text = same_as_asyncio(scenario)[2]
-    order = [f"{host}:{port}" for host, port in fours + sixes]
-    tried = sorted(order, key=lambda address: text.index(address.rpartition(":")[2]))
+    order = [(host, str(port)) for host, port in fours + sixes]
+    tried = re.findall(r"\('([^']+)', (\d+)", text)
     expected = {
         0: [0, 1, 2, 3, 4], 1: [0, 3, 1, 4, 2], 2: [0, 1, 3, 2, 4], 3: [0, 1, 2, 3, 4],
     }[(0 if delay is None else 1) if interleave is None else interleave]  # fmt: skip
