@@ -251,20 +251,15 @@ cdef class Batch:
 
     async def _all(self):
         cdef list results = []
-        cdef Py_ssize_t count = 0
         cdef Item item
         try:
             while (item := await self._next()) is not None:
                 keep_result(results, item)
-                count += 1
                 while self.ready:
                     keep_result(results, self.next_ready())
-                    count += 1
         except asyncio.CancelledError:
             await self.aclose()
             raise
-        if count == len(results):
-            return results
         return [result for result in results if result is not NOTHING]
 
     # --- the end

@@ -199,7 +199,8 @@ cdef class ReadCall(FileSystemCall):
     """Reads into the bytes object that it keeps."""
 
     cdef int start(self, Flight loop) except -1:
-        if self.file.known.reads and not loop.driver.capabilities & RL_CAN_READ_CACHED:
+        if self.file.known.reads and not self.file.known.lacks_nowait \
+                and not loop.driver.capabilities & RL_CAN_READ_CACHED:
             # It waits for no peer and no server, so that a worker can have it among others.
             self.request.entry.sqe.flags = RL_SQE_ASYNC
         return FileSystemCall.start(self, loop)

@@ -284,8 +284,7 @@ cdef class Flight(Callbacks):
                 self.leave_flight(operation)
             entry.payload = operation.collect(entry.result, entry.flags)
             rl_ready_push(&self.ready, entry)
-        if self.workers != NULL or self.done_works != NULL:
-            self.collect_works()
+        self.collect_works()
         if self.line_waits:
             self.admit()
         return 0

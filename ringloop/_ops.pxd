@@ -46,6 +46,7 @@ cdef extern from "resident.h" nogil:
     ctypedef struct rl_resident_file "struct rl_resident_file":
         uint32_t kind
         bint reads
+        bint lacks_nowait
         bint writes
         bint waits_for_writer
         int fifo_fd

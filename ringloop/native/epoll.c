@@ -63,6 +63,7 @@ void rl_epoll_begin_work(struct rl_epoll *epoll, struct rl_request *request)
         return;
     }
     const struct rl_sqe *sqe = &request->job.sqe;
+    /* With that flag the rooms above submit only reads that wait for no peer. */
     bool reads_disk = sqe->opcode == RL_OP_READ && (sqe->flags & RL_SQE_ASYNC);
     request->state = RL_REQUEST_WORKING;
     request->job.work = (rl_work){.execute = rl_execute_sqe_work,
@@ -140,18 +141,6 @@ static void prepare_wait(struct rl_epoll *epoll)
     } while (epoll->due.first != NULL || epoll->dirty_first != RL_EPOLL_NONE || epoll->uncounted > 0);
 }
 
-/* Does what events and the time ask for. */
-static void take_events(struct rl_epoll *epoll, const struct epoll_event *events, int count)
-{
-    for (int i = 0; i < count; i++)
-        if (events[i].data.u64 != BELL)
-            rl_epoll_dispatch(epoll, &events[i]);
-    rl_epoll_fire_timeouts(epoll);
-    if (epoll->workers != NULL)
-        finish_works(epoll, rl_workers_collect(epoll->workers));
-    rl_epoll_run_due(epoll);
-}
-
 /* Looks once at what is ready, and waits for it no longer than timeout_ns. 0, or -errno. */
 static int look(struct rl_epoll *epoll, int64_t timeout_ns)
 {
@@ -164,25 +153,24 @@ static int look(struct rl_epoll *epoll, int64_t timeout_ns)
     int count = wait_once(epoll, events, timeout_ns);
     if (epoll->workers != NULL)
         rl_workers_awake(epoll->workers);
-    take_events(epoll, events, count);
+    for (int i = 0; i < count; i++)
+        if (events[i].data.u64 != BELL)
+            rl_epoll_dispatch(epoll, &events[i]);
+    rl_epoll_fire_timeouts(epoll);
+    if (epoll->workers != NULL)
+        finish_works(epoll, rl_workers_collect(epoll->workers));
+    rl_epoll_run_due(epoll);
     return count < 0 ? count : 0;
 }
 
-/* Whether nothing but an event can bring something new: nothing is submitted, timed, or with a worker. */
+/*
+ * Whether nothing but an event can bring something new: nothing is submitted, timed, or with a worker. Then a
+ * look is all that there is to do; each pass of a busy loop asks for one, mostly in vain.
+ */
 static bool is_at_rest(const struct rl_epoll *epoll)
 {
     return rl_driver_queued(&epoll->driver) == 0 && can_wait(epoll) && epoll->due.first == NULL &&
            epoll->dirty_first == RL_EPOLL_NONE && epoll->timers.count == 0 && epoll->workers == NULL;
-}
-
-/* A look at events alone: each pass of a busy loop makes one, most of them in vain. 0, or -errno. */
-static int glance(struct rl_epoll *epoll)
-{
-    struct epoll_event events[RL_EPOLL_EVENTS_MAX];
-    int count = wait_once(epoll, events, 0);
-    if (count > 0)
-        take_events(epoll, events, count);
-    return count < 0 ? count : 0;
 }
 
 /* All that a pass consists of, until there are wait_count completions or the time is over. 0, or -errno. */
@@ -214,7 +202,8 @@ static int epoll_enter(rl_driver *driver, uint32_t wait_count, int64_t timeout_n
     ENSURE(timeout_ns >= 0 || timeout_ns == RL_WAIT_FOREVER);
     if (timeout_ns == 0)
         wait_count = 0;
-    int error = wait_count == 0 && is_at_rest(epoll) ? glance(epoll) : do_pass(epoll, wait_count, timeout_ns);
+    bool only_looks = wait_count == 0 && is_at_rest(epoll);
+    int error = only_looks ? look(epoll, 0) : do_pass(epoll, wait_count, timeout_ns);
     epoll->sq_flags = (epoll->backlog.first != NULL ? (uint32_t)RL_SQ_CQ_OVERFLOW : 0) |
                       (epoll->retries.first != NULL ? (uint32_t)RL_SQ_TASKRUN : 0);
     return error == -EINTR ? 0 : error;

@@ -77,6 +77,21 @@ static rl_workers *make_busy_pool(int bell_fd, uint32_t thread_count, struct job
     return pool;
 }
 
+/* Lets what is queued in that pool begin, by one thread that was kept busy; waits for so many works. */
+static void let_go(rl_workers *pool, int bell_fd, int gate, uint32_t job_count)
+{
+    rl_workers_publish(pool);
+    open_gate(gate, 1);
+    await_all(pool, bell_fd, job_count);
+}
+
+static void end_pool(rl_workers *pool, int bell_fd, int gate)
+{
+    destroy(pool);
+    close(gate);
+    close(bell_fd);
+}
+
 static void check_step(uint32_t number, const struct job *job, bool is_begin)
 {
     CHECK(number < step_count);
@@ -92,9 +107,7 @@ TEST(a_thread_begins_with_several_before_it_executes_one)
     rl_workers *pool = make_busy_pool(bell_fd, 1, &keeper, gate);
     for (int i = 0; i < COUNT; i++)
         submit_one(pool, &jobs[i], begin, execute, -1);
-    rl_workers_publish(pool);
-    open_gate(gate, 1);
-    await_all(pool, bell_fd, COUNT + 1);
+    let_go(pool, bell_fd, gate, COUNT + 1);
     uint32_t number = 0;
     for (int first = 0; first < 2 * HAND; first += HAND) {
         for (int i = first; i < first + HAND; i++)
@@ -107,9 +120,7 @@ TEST(a_thread_begins_with_several_before_it_executes_one)
     for (int i = 0; i < COUNT; i++)
         CHECK_EQUAL(jobs[i].work.result, 7);
     AWAIT(pool, c.running == 0);
-    destroy(pool);
-    close(gate);
-    close(bell_fd);
+    end_pool(pool, bell_fd, gate);
 }
 
 TEST(what_has_no_beginning_is_taken_alone)
@@ -119,9 +130,7 @@ TEST(what_has_no_beginning_is_taken_alone)
     rl_workers *pool = make_busy_pool(bell_fd, 1, &keeper, gate);
     for (int i = 0; i < 5; i++)
         submit_one(pool, &jobs[i], i == 1 || i == 4 ? NULL : begin, execute, -1);
-    rl_workers_publish(pool);
-    open_gate(gate, 1);
-    await_all(pool, bell_fd, 6);
+    let_go(pool, bell_fd, gate, 6);
     check_step(0, &jobs[0], false);
     check_step(1, &jobs[1], false);
     check_step(2, &jobs[2], true);
@@ -130,9 +139,7 @@ TEST(what_has_no_beginning_is_taken_alone)
     check_step(5, &jobs[3], false);
     check_step(6, &jobs[4], false);
     CHECK_EQUAL(step_count, 7);
-    destroy(pool);
-    close(gate);
-    close(bell_fd);
+    end_pool(pool, bell_fd, gate);
 }
 
 TEST(what_is_over_with_its_beginning_is_not_executed)
@@ -143,9 +150,7 @@ TEST(what_is_over_with_its_beginning_is_not_executed)
     submit_one(pool, &jobs[0], begin, execute_behind_gate, gate);
     submit_one(pool, &jobs[1], begin_and_end, execute, -1);
     submit_one(pool, &jobs[2], begin_and_end, execute, -1);
-    rl_workers_publish(pool);
-    open_gate(gate, 1);
-    await_all(pool, bell_fd, 3); /* all but the first, which is executed last */
+    let_go(pool, bell_fd, gate, 3); /* all but the first, which is executed last */
     CHECK_EQUAL(jobs[1].work.result, 9);
     CHECK_EQUAL(jobs[2].work.result, 9);
     CHECK_EQUAL(jobs[1].executed + jobs[2].executed, 0);
@@ -154,9 +159,7 @@ TEST(what_is_over_with_its_beginning_is_not_executed)
     open_gate(gate, 1);
     await_all(pool, bell_fd, 1);
     CHECK_EQUAL(jobs[0].work.result, 8);
-    destroy(pool);
-    close(gate);
-    close(bell_fd);
+    end_pool(pool, bell_fd, gate);
 }
 
 TEST(what_could_not_begin_is_shared_among_threads)
@@ -180,10 +183,8 @@ TEST(what_could_not_begin_is_shared_among_threads)
         for (int j = 0; j < i; j++)
             CHECK(jobs[i].thread != jobs[j].thread);
     }
-    destroy(pool);
+    end_pool(pool, bell_fd, gate);
     close(other_gate);
-    close(gate);
-    close(bell_fd);
 }
 
 TEST(what_went_back_is_before_what_came_later_and_can_be_cancelled)
@@ -194,9 +195,7 @@ TEST(what_went_back_is_before_what_came_later_and_can_be_cancelled)
     for (int i = 0; i < HAND; i++)
         submit_one(pool, &jobs[i], begin_in_vain, i == 0 ? execute_behind_gate : execute, gate);
     submit_one(pool, &last, NULL, execute, -1);
-    rl_workers_publish(pool);
-    open_gate(gate, 1);
-    await_all(pool, bell_fd, 1);
+    let_go(pool, bell_fd, gate, 1);
     AWAIT(pool, c.running == 1 && c.queued == HAND);
     CHECK_EQUAL(rl_workers_cancel(pool, &jobs[2].work), 0);
     CHECK_EQUAL(rl_workers_count(pool).queued, HAND - 1);
@@ -210,9 +209,7 @@ TEST(what_went_back_is_before_what_came_later_and_can_be_cancelled)
     check_step(number++, &jobs[3], false);
     check_step(number++, &last, false);
     CHECK_EQUAL(step_count, number);
-    destroy(pool);
-    close(gate);
-    close(bell_fd);
+    end_pool(pool, bell_fd, gate);
 }
 
 TEST(destroying_gives_back_a_whole_hand)
