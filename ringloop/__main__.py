@@ -29,8 +29,16 @@ def main() -> int:
             _run_script(arguments.program)
         return 0
     works, report = doctor.examine(ringloop.__version__)
-    print(report)
+    _tell(report)
     return 0 if works else 1
+
+
+def _tell(report: str) -> None:
+    try:
+        print(report, flush=True)
+    except BrokenPipeError:
+        # Its reader has enough, as `| head`. What the interpreter flushes at its end would fail again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -365,6 +365,9 @@ cdef class Layer(File):
     cdef Order order(self):
         return self.lowest().turns
 
+    cdef bint is_regular(self) except -1:
+        return self.lowest().regular
+
     def fileno(self):
         """The file descriptor. From now on its own position follows that of this object."""
         cdef Descriptor raw = self.lowest()

@@ -29,6 +29,7 @@ cdef class Attempt:
     cdef bint over
     cdef bint yielded              # waited for its turn
     cdef bint is_foreign           # the running loop is not ringloop's
+    cdef bint takes_no_turn
     cdef bint was_tried            # in this step of the task: it cannot be done at once
     cdef uint32_t pass_number      # of the loop, if it is ringloop's
     # Of FileCall, which must be no larger to be taken from the list of free ones.
@@ -71,6 +72,7 @@ cdef class File:
     cdef object at_once(self, FileCall call)
     cdef object slowly(self, FileCall call)
     cdef Order order(self)
+    cdef bint is_regular(self) except -1
     cdef void flushed(self, Py_ssize_t count) noexcept
     cdef object line_now(self, Py_ssize_t limit)
     cdef int put_back_lines(self, list lines) except -1

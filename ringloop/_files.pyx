@@ -178,10 +178,11 @@ cdef class Attempt:
             loop = running_loop()
             if isinstance(loop, LoopCore):
                 self.pass_number = (<LoopCore> loop).pass_number
-                self.result = (<LoopCore> loop).await_turn(self.yielded)
-                if self.result is not None:
-                    self.yielded = True
-                    return STEP_YIELDS
+                if not self.takes_no_turn:
+                    self.result = (<LoopCore> loop).await_turn(self.yielded)
+                    if self.result is not None:
+                        self.yielded = True
+                        return STEP_YIELDS
             elif loop is None:
                 self.over = True
                 raise RuntimeError("no running event loop")
@@ -349,8 +350,24 @@ async def in_turn(FileCall call, File file):
             if result is not NotImplemented:
                 return result
         return await file.slowly(call)
+    except asyncio.CancelledError:
+        if call.kind == FILE_EXIT and file.is_regular():
+            await leave_surely(call, file)
+        raise
     finally:
         order.release()
+
+
+async def leave_surely(FileCall call, File file):
+    """Does the rest of an exit that was cancelled, as nobody else will: what is written to a regular file
+    needs only the device to go on. An error of that is what the caller hears of."""
+    while True:
+        try:
+            await file.order()._until_quiet(call)
+            return await file.slowly(call)
+        except asyncio.CancelledError:
+            # The caller hears of the first one. What this one ended is begun again.
+            continue
 
 
 async def read_into(target, read):
@@ -416,6 +433,10 @@ cdef class File:
         """That of the raw file below: one for all objects that lie upon it."""
         raise NotImplementedError
 
+    cdef bint is_regular(self) except -1:
+        """Whether its system calls end without anybody else's doing."""
+        raise NotImplementedError
+
     cdef void flushed(self, Py_ssize_t count) noexcept:
         """So many bytes of what a write was given are written, whoever waits for it."""
 
@@ -437,6 +458,8 @@ cdef class File:
         call.kind = kind
         call.one = one
         call.two = two
+        # Who waits for his turn can be cancelled, and then the file would stay open.
+        call.takes_no_turn = kind == FILE_EXIT
         return call
 
     def read(self, size=-1, /):
@@ -517,6 +540,8 @@ cdef class File:
         return self.call(FILE_ENTER)
 
     def __aexit__(self, *exc):
+        """Closes. Cancelled meanwhile, a regular file is flushed and closed all the same before that is
+        raised; any other stays open with what is not written yet, for `close()` or another `flush()`."""
         return self.call(FILE_EXIT)
 
 

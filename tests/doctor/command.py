@@ -5,19 +5,24 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import IO
 
 from support.loops import why_no_ring
 
 
 def run_python(
-    *arguments: str, cwd: Path | None = None, env: Mapping[str, str] | None = None
+    *arguments: str,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    stdout: int | IO[str] = subprocess.PIPE,
 ) -> subprocess.CompletedProcess[str]:
     """Runs this interpreter, every warning an error; `env` is added to the environment."""
     # Where io_uring is refused, a loop that was not told to take epoll warns.
     plain = {name: value for name, value in os.environ.items() if name != "RINGLOOP_DRIVER" or why_no_ring()}
     return subprocess.run(
         [sys.executable, "-W", "error", *arguments],
-        capture_output=True,
+        stdout=stdout,
+        stderr=subprocess.PIPE,
         text=True,
         timeout=60,
         cwd=cwd,

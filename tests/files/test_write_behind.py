@@ -4,33 +4,18 @@ import asyncio
 import errno
 import gc
 import os
-import resource
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import ringloop
+from support.limits import no_file_longer_than
 from support.loops import LoopFactory
 
 LARGE = bytes(range(256)) * 256
 LIMIT = 1 << 20
-
-
-@contextmanager
-def no_file_longer_than(size: int) -> Iterator[None]:
-    """Python ignores SIGXFSZ: a write beyond fails with EFBIG, one that begins before it is short."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
 TOO_LARGE = os.strerror(errno.EFBIG)
 
 

@@ -1,5 +1,6 @@
 """Temporary files and directories with methods to be awaited, and how they go away."""
 
+import asyncio
 import contextlib
 import io
 import os as _os
@@ -10,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from ringloop import os
+from ringloop._closing import wait_surely
 from ringloop.aiofiles.base import AsyncBase, Awaited, file_methods
 
 
@@ -35,15 +37,19 @@ class NamedFile(Awaited):
 
     async def __aexit__(self, *exception: object) -> None:
         try:
-            await self._wrapped.close()
+            await self._wrapped.__aexit__(*exception)
         finally:
             await self._delete()
 
     async def _delete(self) -> None:
         if self._deletes:
             self._deletes = False
-            with contextlib.suppress(FileNotFoundError):
-                await os.unlink(self.name)
+            try:
+                with contextlib.suppress(FileNotFoundError):
+                    await os.unlink(self.name)
+            except asyncio.CancelledError:
+                self._deletes = True
+                raise
 
     def __del__(self) -> None:
         # Nobody can wait. The file below warns if it was not closed.
@@ -206,8 +212,11 @@ class AsyncTemporaryDirectory:
         self._name = name
         self._loop = loop
         self._executor = executor
+        self._remove_in_the_end()
+
+    def _remove_in_the_end(self) -> None:
         message = f"Implicitly cleaning up {self!r}"
-        self._finalizer = weakref.finalize(self, _remove_forgotten, name, message)
+        self._finalizer = weakref.finalize(self, _remove_forgotten, self.name, message)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name!r}>"
@@ -220,14 +229,21 @@ class AsyncTemporaryDirectory:
     async def cleanup(self) -> None:
         """Removes it."""
         if self._finalizer.detach() or await os.path.exists(self.name):
-            await _remove(self.name)
+            try:
+                await _remove(self.name)
+            except asyncio.CancelledError:
+                self._remove_in_the_end()
+                raise
 
     async def close(self) -> None:
         """As cleanup()."""
         await self.cleanup()
 
     async def _exit(self, exc_type: Any, exc: Any, traceback: Any) -> None:
-        await self.cleanup()
+        # Nobody else would go on with it.
+        removal = asyncio.ensure_future(self.cleanup())
+        await wait_surely([removal])
+        await removal
 
 
 def _remove_forgotten(path: Any, message: str) -> None:
