@@ -2,7 +2,8 @@
 
 Every ringloop/*.pyx is an extension module; LINKED_INTO says which of them have the C of ringloop/native/.
 There are three steps (Cython to C, C to objects, objects to the module), each done only if what it starts
-from has changed: Cython and the compiler write down what they read. Modules are built in parallel.
+from has changed: Cython and the compiler write down what they read. Modules are built in parallel, after the
+C that several of them share. What is made stands in its place when it is whole.
 
 Environment:
     RINGLOOP_WERROR=1          warnings of Cython and of the C compiler are errors
@@ -19,6 +20,7 @@ import os
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from setuptools import Extension, setup
@@ -29,6 +31,7 @@ from setuptools.errors import CompileError, PlatformError
 PACKAGE = Path("ringloop")
 NATIVE = PACKAGE / "native"
 GENERATED = Path("build/cython")
+UNFINISHED = "unfinished"  # a directory for what a build that is ended may leave in pieces
 
 WERROR = os.environ.get("RINGLOOP_WERROR", "") not in ("", "0")
 DEBUG = os.environ.get("RINGLOOP_DEBUG", "") not in ("", "0")
@@ -121,6 +124,10 @@ class BuildExtensions(build_ext):
         compiler_stamp = Stamp(Path(self.build_temp, "settings.txt"), settings)
         self.translate_all = bool(self.force) or cython_stamp.is_stale()
         self.compile_all = bool(self.force) or compiler_stamp.is_stale()
+        native = sorted({source for extension in self.extensions for source in extension.sources[1:]})
+        with ThreadPoolExecutor(self.parallel) as pool:
+            made = pool.map(lambda source: self.compile(Path(source), NATIVE_FLAGS), native)
+            self.native_objects = dict(zip(native, made, strict=True))
         # The slowest first, so that the others fill the remaining processors.
         self.extensions.sort(key=lambda extension: -Path(extension.sources[0]).stat().st_size)
         super().build_extensions()
@@ -129,14 +136,17 @@ class BuildExtensions(build_ext):
 
     def build_extension(self, ext: Extension) -> None:
         """Builds one module. Called from several threads, each with a module of its own."""
-        pyx, *native = map(Path, ext.sources)
-        objects = [self.compile(self.translate(pyx, ext.name), GENERATED_FLAGS)]
-        objects += [self.compile(source, NATIVE_FLAGS) for source in native]
+        pyx, *native = ext.sources
+        objects = [self.compile(self.translate(Path(pyx), ext.name), GENERATED_FLAGS)]
+        objects += [self.native_objects[source] for source in native]
         module = Path(self.get_ext_fullpath(ext.name))
         if self.compile_all or is_stale(module, objects):
+            linked = Path(self.build_temp, UNFINISHED, module.name)
             self.compiler.link_shared_object(
-                list(map(str, objects)), str(module), extra_postargs=LINK_FLAGS, build_temp=self.build_temp
+                list(map(str, objects)), str(linked), extra_postargs=LINK_FLAGS, build_temp=self.build_temp
             )
+            module.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(linked, module)
 
     def translate(self, pyx: Path, module_name: str) -> Path:
         """Makes C of `pyx` and returns its path. Tracebacks will say the path of `pyx`, so it is relative."""
@@ -144,7 +154,9 @@ class BuildExtensions(build_ext):
         record = Path(f"{generated}.dep")
         if self.translate_all or is_stale(generated, recorded_sources(record)):
             say(f"cython {pyx}")
-            generated.parent.mkdir(parents=True, exist_ok=True)
+            made = GENERATED / UNFINISHED / generated.name
+            for path in generated, made:
+                path.parent.mkdir(parents=True, exist_ok=True)
             command = [
                 sys.executable,
                 "-m",
@@ -154,10 +166,11 @@ class BuildExtensions(build_ext):
                 "--module-name",
                 module_name,
             ]
-            done = subprocess.run([*command, "-o", str(generated), str(pyx)], check=False)
+            done = subprocess.run([*command, "-o", str(made), str(pyx)], check=False)
             if done.returncode != 0:
-                generated.unlink(missing_ok=True)  # after a warning there is one, and it looks fresh
                 raise CompileError(f"Cython refused {pyx}")
+            os.replace(f"{made}.dep", record)
+            os.replace(made, generated)
         return generated
 
     def compile(self, source: Path, flags: list[str]) -> Path:
@@ -167,12 +180,13 @@ class BuildExtensions(build_ext):
         if self.compile_all or is_stale(result, recorded_sources(record)):
             say(f"cc {source}")
             result.parent.mkdir(parents=True, exist_ok=True)
-            self.compiler.compile(
+            (made,) = self.compiler.compile(
                 [str(source)],
-                output_dir=self.build_temp,
+                output_dir=str(Path(self.build_temp, UNFINISHED)),
                 include_dirs=[str(NATIVE)],
                 extra_postargs=[*FLAGS, *flags, "-MMD", "-MF", str(record)],
             )
+            os.replace(made, result)
         return result
 
     def copy_extensions_to_source(self) -> None:
