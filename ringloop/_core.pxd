@@ -1,6 +1,6 @@
 # The heart's door: what the rooms above may use of it. See _core.pyx.
 
-from libc.stdint cimport int64_t, uint32_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from ringloop._callbacks cimport Handle, rl_ready_entry
 from ringloop._flight cimport Flight, Operation, rl_driver, rl_sqe
@@ -11,7 +11,12 @@ cdef class Watch(Operation):
     cdef uint32_t events
     cdef Handle handle
     cdef bint ended
+    cdef object file               # what it was asked for with, if that was no number
+    cdef object sock               # the same, if it is a socket
+    cdef uint64_t inode            # the socket's
 
+    cdef int name(self, object file) except -1
+    cdef bint is_gone(self) except -1
     cdef int hold(self, Handle handle) except -1
     cdef int start(self) except -1
     cdef int end(self) except -1

@@ -9,6 +9,7 @@ Memory: an operation in flight is referenced by the loop until its last completi
 
 import atexit
 import os
+import socket
 import threading
 import weakref
 from asyncio import base_events
@@ -48,6 +49,13 @@ cdef extern from "<poll.h>" nogil:
     ctypedef struct pollfd "struct pollfd"
     int poll(pollfd *fds, unsigned long count, int timeout_ms)
 
+cdef extern from "<sys/stat.h>" nogil:
+    ctypedef struct stat_buffer "struct stat":
+        unsigned int st_mode
+        uint64_t st_ino
+    int fstat(int fd, stat_buffer *buffer)
+    bint S_ISSOCK(unsigned int mode)
+
 cdef extern from "<pthread.h>" nogil:
     int pthread_atfork(void (*prepare)() noexcept, void (*parent)() noexcept, void (*child)() noexcept)
 
@@ -76,6 +84,8 @@ cdef enum:
     RELEASE_NAPS_MAX = 1000
 
 
+cdef object Socket = socket.socket
+cdef object fileno_of = socket.SocketType.fileno
 cdef object LIVE_LOOPS = weakref.WeakSet()
 cdef ForkMark *fork_marks = NULL    # of all loops; changed with the GIL held
 
@@ -108,6 +118,23 @@ cdef class Watch(Operation):
         show_to_collector(handle)
         return 0
 
+    cdef int name(self, object file) except -1:
+        """What callers call it by, beside its number."""
+        cdef stat_buffer status
+        self.file = self.sock = None
+        if not isinstance(file, int):
+            self.file = file
+        if isinstance(file, Socket) and fstat(self.fd, &status) == 0:
+            self.sock = file
+            self.inode = status.st_ino
+        return 0
+
+    cdef bint is_gone(self) except -1:
+        """Whether the socket was closed: the number may be another file's. Not, if it was detached."""
+        cdef stat_buffer status
+        return self.sock is not None and fileno_of(self.sock) != self.fd and (
+            fstat(self.fd, &status) < 0 or not S_ISSOCK(status.st_mode) or status.st_ino != self.inode)
+
     cdef int start(self) except -1:
         self.ended = False
         self.loop.submit(self)
@@ -126,14 +153,14 @@ cdef class Watch(Operation):
 
     cdef int complete(self, int64_t result, uint32_t flags, object payload) except -1:
         # An error is a file that was closed under us: epoll forgets such a one without a word.
-        if self.ended or result < 0:
+        if self.ended or result < 0 or self.is_gone():
             return 0
         try:
             if not self.handle._cancelled:
                 run_handle(self.handle)
         finally:
             # Also for the next run, if the handle ended this one: a Ctrl-C, or the end of the program.
-            if not self.ended and self.state == OPERATION_DONE and self.loop.alive():
+            if not self.ended and self.state == OPERATION_DONE and self.loop.alive() and not self.is_gone():
                 self.loop.submit(self)
         return 0
 

@@ -625,6 +625,11 @@ cdef class Request(Call):
         """The result has an owner: it is not given back any more."""
         self.collected = True
 
+    def give_up(self):
+        """The result will have no owner."""
+        if not self.collected:
+            self.give_back()
+
     cdef object value(self):
         cdef int kind = self.spec.result
         if kind == RESULT_NONE:

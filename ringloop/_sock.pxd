@@ -30,7 +30,8 @@ cdef class Sockets(LoopCore):
     cdef void release_fd(self, int fd, object transport) noexcept
     cdef object transport_of(self, int fd)
     cdef int refuse_owned(self, object file, int fd) except -1
-    cdef Watch watch(self, dict watches, int fd, uint32_t events, object callback, tuple args)
+    cdef int watched_fd(self, object file) except -1
+    cdef Watch watch(self, dict watches, object file, uint32_t events, object callback, tuple args)
     cdef bint unwatch(self, dict watches, int fd) except -1
     cdef int abandon_waits(self) except -1
     cdef int checked_socket(self, object sock) except? -1

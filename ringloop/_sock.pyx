@@ -63,16 +63,19 @@ cdef object os_error():
     return OSError(errno, os.strerror(errno))
 
 
-cdef int fd_of(object file) except -1:
-    """As selectors: a number, or something with a fileno()."""
-    cdef int fd
+cdef int number_of(object file) except? -1:
+    """As asyncio: a number, or what something with a fileno() has for one."""
     if isinstance(file, int):
-        fd = file
-    else:
-        try:
-            fd = int(file.fileno())
-        except (AttributeError, TypeError, ValueError):
-            raise ValueError(f"Invalid file object: {file!r}") from None
+        return file
+    try:
+        return int(file.fileno())
+    except (AttributeError, TypeError, ValueError):
+        raise ValueError(f"Invalid file object: {file!r}") from None
+
+
+cdef int fd_of(object file) except -1:
+    """As selectors: a number that can be an fd's."""
+    cdef int fd = number_of(file)
     if fd < 0:
         raise ValueError(f"Invalid file descriptor: {fd}")
     return fd
@@ -267,17 +270,34 @@ cdef class Sockets(LoopCore):
 
     # --- readiness
 
-    cdef Watch watch(self, dict watches, int fd, uint32_t events, object callback, tuple args):
+    cdef int watched_fd(self, object file) except -1:
+        """As selectors: its number; of an object that has none any more, the one that it is watched by."""
+        try:
+            return fd_of(file)
+        except ValueError:
+            for watches in (self.readers, self.writers):
+                for fd, watch in watches.items():
+                    if file is not None and (<Watch> watch).file is file:
+                        return fd
+            raise
+
+    cdef Watch watch(self, dict watches, object file, uint32_t events, object callback, tuple args):
+        cdef int fd = self.watched_fd(file)
         cdef Watch watch = watches.get(fd)
         cdef Handle handle = new_handle(self, callback, args, None)
         if self._debug:
             trace_origin(handle)
+        if watch is not None and watch.file is not file and watch.is_gone():
+            # Another file has its number.
+            self.unwatch(watches, fd)
+            watch = None
         if watch is not None:
             watch.handle.cancel()
             watch.hold(handle)
             return watch
         check_pollable(fd)
         watch = Watch(self, fd, events, handle)
+        watch.name(file)
         watch.start()
         watches[fd] = watch
         return watch
@@ -292,36 +312,36 @@ cdef class Sockets(LoopCore):
 
     def _add_reader(self, file, callback, *args):
         self._check_closed()
-        return self.watch(self.readers, fd_of(file), POLLIN, callback, args).handle
+        return self.watch(self.readers, file, POLLIN, callback, args).handle
 
     def _remove_reader(self, file):
-        return not self._closed and self.unwatch(self.readers, fd_of(file))
+        return not self._closed and self.unwatch(self.readers, self.watched_fd(file))
 
     def _add_writer(self, file, callback, *args):
         self._check_closed()
-        return self.watch(self.writers, fd_of(file), POLLOUT, callback, args).handle
+        return self.watch(self.writers, file, POLLOUT, callback, args).handle
 
     def _remove_writer(self, file):
-        return not self._closed and self.unwatch(self.writers, fd_of(file))
+        return not self._closed and self.unwatch(self.writers, self.watched_fd(file))
 
     def add_reader(self, fd, callback, *args):
         """Runs callback(*args) in every pass in which fd, a number or a file, is readable."""
-        self.refuse_owned(fd, fd_of(fd))
+        self.refuse_owned(fd, number_of(fd))
         self._add_reader(fd, callback, *args)
 
     def remove_reader(self, fd):
         """Ends `add_reader` for fd, at once. Returns whether there was one."""
-        self.refuse_owned(fd, fd_of(fd))
+        self.refuse_owned(fd, number_of(fd))
         return self._remove_reader(fd)
 
     def add_writer(self, fd, callback, *args):
         """Runs callback(*args) in every pass in which fd, a number or a file, is writable."""
-        self.refuse_owned(fd, fd_of(fd))
+        self.refuse_owned(fd, number_of(fd))
         self._add_writer(fd, callback, *args)
 
     def remove_writer(self, fd):
         """Ends `add_writer` for fd, at once. Returns whether there was one."""
-        self.refuse_owned(fd, fd_of(fd))
+        self.refuse_owned(fd, number_of(fd))
         return self._remove_writer(fd)
 
     # --- sockets of the caller

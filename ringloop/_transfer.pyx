@@ -52,7 +52,7 @@ cdef extern from "Python.h":
     PyObject *PyBytes_FromStringAndSize(const char *bytes, Py_ssize_t size)
 
 cdef enum:
-    RECEIVE_BYTES_MAX = 1024 * 1024    # one delivery is no larger: measured, more gains nothing
+    RECEIVE_BYTES_MAX = 256 * 1024     # asyncio's: protocols count on no more before they can pause
     SMALL_BYTES = 2048                 # receives up to this, so many in a row,
     SMALL_IN_A_ROW = 16                # bring a connection back to provided buffers
     POLL_END = POLLHUP | POLLERR | POLLRDHUP

@@ -41,7 +41,9 @@ class Operation(asyncio.Future[Any]):
     def _completed(self, request: Any) -> None:
         if self._asked:
             super().cancel(self._asked_message)
-        elif not self.done():
+        if self.done():
+            request.give_up()
+        else:
             try:
                 failure = request.failure()
                 if failure is None:

@@ -190,3 +190,59 @@ def test_remove_after_close_of_the_fd_answers_and_frees_the_number(loop):
     assert loop.remove_reader(number) is True
     assert loop.remove_reader(number) is False
     theirs.close()
+
+
+@pytest.mark.parametrize("kind", ["reader", "writer"])
+def test_what_was_closed_is_removed_by_the_object_that_it_was_added_by(loop, pair, kind):
+    ours, theirs = pair
+    calls = []
+    getattr(loop, f"add_{kind}")(ours, calls.append, 1)
+    turn(loop, 2)
+    ours.close()
+    del calls[:]
+    remove = getattr(loop, f"remove_{kind}")
+    assert remove(ours) is True
+    assert theirs.recv(1) == b""
+    turn(loop, 2)
+    assert calls == []
+    with pytest.raises(ValueError, match="Invalid file descriptor: -1"):
+        remove(ours)
+
+
+def test_a_number_is_known_by_no_object(loop, pair):
+    ours, number = pair[0], pair[0].fileno()
+    loop.add_reader(number, print)
+    ours.close()
+    for remove in (loop.remove_reader, loop._remove_reader):
+        with pytest.raises(ValueError, match="Invalid file descriptor: -1"):
+            remove(ours)
+    assert loop.remove_reader(number) is True
+
+
+@pytest.mark.parametrize("seen_by_loop", [False, True])
+def test_the_next_file_with_its_number_is_not_taken_for_it(loop, pair, seen_by_loop):
+    ours, number = pair[0], pair[0].fileno()
+    calls = []
+    loop.add_writer(ours, calls.append, "old")
+    if seen_by_loop:
+        turn(loop, 2)
+    ours.close()
+    del calls[:]
+    others = socket.socketpair()
+    if others[0].fileno() != number:
+        os.dup2(others[0].fileno(), number)
+    turn(loop, 5)
+    assert calls == []
+    assert loop.remove_writer(ours) is True
+    for other in others:
+        other.close()
+
+
+def test_a_detached_one_is_still_watched(loop, pair):
+    ours, theirs = pair
+    loop.add_reader(ours, loop.stop)
+    number = ours.detach()
+    theirs.send(b"x")
+    loop.run_forever()
+    assert loop.remove_reader(ours) is True
+    os.close(number)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from network.peers import Background, bounded_pair
+from network.peers import Background, Pair, bounded_pair, tcp_pair
 from network.recorders import AnyRecorder, BufferedRecorder, Recorder, connection, settle
 
 STREAM = random.Random(20).randbytes(3 * 1024 * 1024)
@@ -318,3 +318,37 @@ async def test_every_buffer_updated_is_preceded_by_a_get_buffer() -> None:
         await protocol.until_received(5000)
     for before, call in itertools.pairwise(["", *calls]):
         assert call == "get" or before == "get"
+
+
+def wide_pair() -> Pair:
+    """A TCP pair whose kernel buffers hold some MiB each way."""
+    pair = tcp_pair()
+    for sock in pair:
+        for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
+            sock.setsockopt(socket.SOL_SOCKET, option, 8 << 20)
+    return pair
+
+
+@pytest.mark.parametrize("pauses_at", [0, 1, 2, 3])
+async def test_no_delivery_is_larger_than_asyncios(pauses_at: int) -> None:
+    """Protocols that bound what they keep count on it: before they have it they cannot pause."""
+
+    def maybe_pause(protocol: Any) -> None:
+        if protocol.names.count("data_received") == pauses_at:
+            protocol.transport.pause_reading()
+
+    protocol = Recorder(data_received=maybe_pause)
+    async with connection(protocol, wide_pair) as (transport, peer):
+        transport.pause_reading()
+        sending = Background(lambda: peer.sendall(STREAM))
+        await settle()
+        transport.resume_reading()
+        if pauses_at:
+            await protocol.until(lambda: not transport.is_reading())
+            await settle()
+            assert protocol.names.count("data_received") == pauses_at
+            transport.resume_reading()
+        await protocol.until_received(len(STREAM))
+        sending.finish()
+    assert protocol.received == STREAM
+    assert max(len(event[1]) for event in protocol.events if event[0] == "data_received") <= 256 * 1024

@@ -395,6 +395,31 @@ def test_buffers_are_counted_once() -> None:
     on_ringloop(main)
 
 
+@pytest.mark.parametrize("name", ["openat", "openat2"])
+@ringloop_only
+def test_an_fd_that_was_opened_for_a_cancelled_operation_is_closed(tmp_path: Path, name: str) -> None:
+    """At once, also if somebody still has the operation."""
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+
+    async def main() -> None:
+        loop: Any = asyncio.get_running_loop()
+        await until_asleep()
+        others = loop._counters()["in_flight"]
+        operation = ringloop.submit(name, fifo, os.O_RDONLY)
+        await until_asleep()
+        other = os.open(fifo, os.O_WRONLY)
+        operation.cancel()
+        while loop._counters()["in_flight"] > others:
+            await asyncio.sleep(0)
+        await until_asleep()
+        os.close(other)
+        assert str(fifo) not in leaks.open_fds().values()
+        assert operation.cancelled()
+
+    on_ringloop(main)
+
+
 def test_an_fd_that_a_thread_opened_after_its_loop_was_closed_is_closed(tmp_path: Path) -> None:
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)

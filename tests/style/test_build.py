@@ -40,7 +40,7 @@ def newer(path: Path) -> None:
 
 
 def test_each_thing_once_and_what_has_changed_again(project: Path) -> None:
-    native = ["cc ringloop/native/mounts.c", "cc ringloop/native/resident.c", "cc ringloop/native/resident_io.c"]
+    native = [f"cc ringloop/native/{name}.c" for name in ("mounts", "resident", "resident_io")]
     modules = [f"cc build/cython/ringloop/{name}.c" for name in MODULES]
     translations = [f"cython ringloop/{name}.pyx" for name in MODULES]
     assert build(project) == sorted(modules + native + translations)
