@@ -407,13 +407,17 @@ cdef class Layer(File):
     def io_priority(self):
         """The class and the level of its reads and writes; None: those of the context that makes them.
 
-        May be set at any time, for what begins later: to None, or to a pair that ringloop.io_priority takes.
+        May be set at any time, for what begins later: to None, to a class, or to a class and a level, as
+        ringloop.io_priority takes them.
         """
         return pair_of(self.lowest().priority)
 
     @io_priority.setter
     def io_priority(self, value):
-        self.lowest().priority = 0 if value is None else priority_of(*value)
+        if value is None:
+            self.lowest().priority = 0
+        else:
+            self.lowest().priority = priority_of(value) if isinstance(value, str) else priority_of(*value)
 
     @property
     def closed(self):

@@ -12,7 +12,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from ringloop import _core, kernel_names, operations
-from ringloop.drivers import ENVIRONMENT, available_driver, prove_io_uring, requested_driver
+from ringloop.drivers import (
+    ENVIRONMENT,
+    available_driver,
+    hide_what_is_disabled,
+    prove_io_uring,
+    requested_driver,
+)
 from ringloop.errors import DISABLE_ENVIRONMENT, RingUnavailableError
 from ringloop.kernel_names import Meaning, meanings, operation_names
 from ringloop.machine import CAP_IPC_LOCK, CAP_SYS_ADMIN, Facts, read_facts
@@ -27,6 +33,13 @@ def examine(version: str) -> tuple[bool, str]:
     `version` is the package's.
     """
     facts = read_facts()
+    misnamed = None
+    try:
+        hide_what_is_disabled()
+    except ValueError as error:
+        # What there is to be named is shown all the same.
+        misnamed = str(error)
+        del os.environ[DISABLE_ENVIRONMENT]
     lines = [
         f"ringloop {version} on {platform.python_implementation()} {platform.python_version()}",
         "",
@@ -40,7 +53,7 @@ def examine(version: str) -> tuple[bool, str]:
     except RingUnavailableError as error:
         lines += _unavailable(error)
         works = False
-    lines += _loop(works)
+    lines += _entry("loop", f"none can be made: {misnamed}") if misnamed else _loop(works)
     return works, "\n".join(lines)
 
 
@@ -103,7 +116,10 @@ def _ring(report: Mapping[str, Any]) -> Iterator[str]:
     yield from _entry("features", *_described(meanings(report["features"], kernel_names.FEATURES)))
     yield from _entry("operations", f"{len(operations)} available: {' '.join(operations)}")
     if unnamed:
-        yield from _entry("", f"not in this kernel: {' '.join(unnamed)}")
+        where = (
+            "hidden, or not in this kernel" if os.environ.get(DISABLE_ENVIRONMENT) else "not in this kernel"
+        )
+        yield from _entry("", f"{where}: {' '.join(unnamed)}")
     used = list(_described(meanings(capabilities, kernel_names.CAPABILITIES)))
     yield from _entry("capabilities", *(used or ["none: each receive and accept is a request of its own"]))
     missing = list(_missing(report))

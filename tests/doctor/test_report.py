@@ -108,3 +108,17 @@ def test_a_reader_that_has_enough() -> None:
     with os.fdopen(writer, "w") as output:
         done = run_python("-m", "ringloop", stdout=output)
     assert (done.returncode in (0, 1), done.stderr) == (True, "")
+
+
+def test_a_name_that_nothing_has(report: str) -> None:
+    """It shows what has a name."""
+    child = ringloop_command(env={"RINGLOOP_DISABLE": "no_such"})
+    assert child.stderr == ""
+    assert "io_uring has nothing called 'no_such'" in entry(child.stdout, "loop")
+    for label in ("setup flags", "operations"):
+        assert entry(child.stdout, label) == entry(report, label)
+
+
+def test_what_is_hidden_may_be_in_this_kernel() -> None:
+    report = ringloop_command(env={"RINGLOOP_DISABLE": "msg_ring"}).stdout
+    assert "hidden, or not in this kernel: MSG_RING" in entry(report, "operations")

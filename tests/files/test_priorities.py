@@ -64,6 +64,8 @@ async def test_a_file_has_its_own(tmp_path: Path, mode: str) -> None:
         assert await file.read() == data
         with pytest.raises(ValueError, match="not 'none'"):
             file.io_priority = ("none", 2)
+        file.io_priority = "idle"
+        assert file.io_priority == ("idle", 4)
         file.io_priority = None
         assert file.io_priority is None
 
