@@ -1,8 +1,9 @@
 """`ringloop.chain`: operations of which one's result is the next one's argument, before it exists.
 
 The steps run one after another in the loop: a completion begins the next step, and the task that waits
-sleeps until the last. Inside the kernel a chain of submissions could feed an fd to the next, and nothing
-else. What is cached is done at once here, which costs no more, and any result can be used as an fd can.
+sleeps until the last. Linked submissions could feed the next one a slot of the ring's table of files, and
+nothing else. They are no faster (docs/architecture.md), what is cached is done at once here, and any result
+can be used as an fd can.
 
 Invariant: when a chain is over, every fd that a step of it opened is closed, unless it was taken out by `fd`.
 """
