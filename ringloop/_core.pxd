@@ -12,8 +12,7 @@ cdef class Watch(Operation):
     cdef Handle handle
     cdef bint ended
     cdef object file               # what it was asked for with, if that was no number
-    cdef object sock               # the same, if it is a socket
-    cdef uint64_t inode            # the socket's
+    cdef uint64_t inode            # its, if it is a socket, else 0
 
     cdef int name(self, object file) except -1
     cdef bint is_gone(self) except -1

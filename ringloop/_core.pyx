@@ -121,18 +121,16 @@ cdef class Watch(Operation):
     cdef int name(self, object file) except -1:
         """What callers call it by, beside its number."""
         cdef stat_buffer status
-        self.file = self.sock = None
         if not isinstance(file, int):
             self.file = file
         if isinstance(file, Socket) and fstat(self.fd, &status) == 0:
-            self.sock = file
             self.inode = status.st_ino
         return 0
 
     cdef bint is_gone(self) except -1:
         """Whether the socket was closed: the number may be another file's. Not, if it was detached."""
         cdef stat_buffer status
-        return self.sock is not None and fileno_of(self.sock) != self.fd and (
+        return self.inode != 0 and fileno_of(self.file) != self.fd and (
             fstat(self.fd, &status) < 0 or not S_ISSOCK(status.st_mode) or status.st_ino != self.inode)
 
     cdef int start(self) except -1:
