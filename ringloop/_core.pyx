@@ -616,6 +616,7 @@ cdef class LoopCore(Flight):
             "ready": self.ready.count,
             "timers": self.timers.count,
             "in_line": len(self.line),
+            "slots_taken": (<object> self.slots_taken).bit_count(),
         } | self.count_works()
         if self.driver != NULL:
             counters["enters"] = self.driver.counters.enters

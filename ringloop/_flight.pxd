@@ -20,12 +20,13 @@ cdef extern from "driver.h" nogil:
         RL_OP_RENAMEAT, RL_OP_UNLINKAT, RL_OP_MKDIRAT, RL_OP_SYMLINKAT, RL_OP_LINKAT
         RL_OP_GETXATTR, RL_OP_FGETXATTR, RL_OP_SETXATTR, RL_OP_FSETXATTR
         RL_FSYNC_DATASYNC
-        RL_SQE_ASYNC, RL_SQE_BUFFER_SELECT
+        RL_SQE_ASYNC, RL_SQE_BUFFER_SELECT, RL_SQE_FIXED_FILE, RL_SQE_IO_LINK
         RL_RECV_MULTISHOT, RL_RECV_POLL_FIRST, RL_ACCEPT_MULTISHOT, RL_POLL_MULTISHOT
         RL_CANCEL_ALL, RL_CANCEL_ANY
         RL_CQE_BUFFER, RL_CQE_MORE, RL_CQE_SOCK_NONEMPTY, RL_CQE_BUFFER_SHIFT
         RL_CAN_RECV_MULTISHOT, RL_CAN_ACCEPT_MULTISHOT, RL_CAN_POLL_MULTISHOT, RL_CAN_CANCEL_ANY
-        RL_CAN_POLL_FIRST, RL_CAN_HOLD_FILES, RL_CAN_READ_CACHED
+        RL_CAN_POLL_FIRST, RL_CAN_HOLD_FILES, RL_CAN_READ_CACHED, RL_CAN_USE_SLOTS
+        RL_SLOT_FIRST, RL_SLOT_COUNT
         RL_WAIT_FOREVER
     ctypedef struct rl_sqe "struct rl_sqe":
         uint8_t opcode
@@ -71,8 +72,11 @@ cdef extern from "driver.h" nogil:
         uint32_t features
         uint32_t sq_entries
         uint32_t cq_entries
+        bint links_cut
         rl_driver_counters counters
     rl_sqe *rl_driver_sqe(rl_driver *driver)
+    uint32_t rl_driver_room(const rl_driver *driver)
+    rl_sqe *rl_driver_untaken(const rl_driver *driver, uint32_t place)
     bint rl_driver_wants_enter(const rl_driver *driver)
     bint rl_driver_wants_look(const rl_driver *driver)
     const rl_cqe *rl_driver_completion(const rl_driver *driver)
@@ -125,6 +129,13 @@ cdef enum OperationState:
     OPERATION_DONE         # the last completion was collected; may be submitted again
 
 
+cdef enum CancelLater:     # as soon as what is linked to another has begun
+    CANCEL_NOT
+    CANCEL_WANTED
+    CANCEL_BEGINS          # the one before it is over
+    CANCEL_BEGUN           # and the kernel is asked to go on
+
+
 cdef class Flight(Callbacks)
 
 
@@ -137,6 +148,12 @@ cdef class Operation:
     cdef rl_work *work     # inside the operation: what a worker executes; NULL: the driver has it
     cdef bint bounded      # ends by itself, and so waits for its turn when many are in flight
     cdef bint settles      # lends memory or makes progress that only its CQE tells: never outlives a run
+    cdef Operation linked  # submitted with it, and begins when it has gone well; None: nothing does
+    cdef bint is_link      # one of several that were submitted as one
+    cdef bint follows      # another of them,
+    cdef bint waits        # which is not over
+    cdef CancelLater cancel_later
+    cdef bint was_cut      # from its links: it will not begin
 
     cdef void prepare(self, rl_sqe *sqe) noexcept
     cdef PyObject *collect(self, int64_t result, uint32_t flags) noexcept
@@ -172,15 +189,26 @@ cdef class Flight(Callbacks):
     cdef bint turns_wait           # somebody may be in these
     cdef uint32_t turns_granted    # how many had their turn in this pass,
     cdef uint32_t turns_taken      # and how many of these were in time
+    cdef uint64_t slots_taken      # a bit for each slot of the driver's that somebody has, the first's lowest
+    cdef bint cancels_later        # somebody with `cancel_later` may have begun
+    cdef bint cancels_begun        # they are just being cancelled
 
     cdef rl_sqe *take_sqe(self) except NULL
     cdef int submit(self, Operation operation) except -1
     cdef int submit_now(self, Operation operation) except -1
     cdef void enter_flight(self, Operation operation) noexcept
+    cdef int submit_links(self, Operation operation) except -1
+    cdef void mend_links(self) noexcept
+    cdef void go_on_behind(self, Operation operation) noexcept
+    cdef int cancel_begun(self) except -1
+    cdef int cancel_marked(self) except -1
+    cdef int take_slot(self) noexcept
+    cdef void give_slot(self, int slot) noexcept
     cdef int submit_work(self, Operation operation) except -1
     cdef int admit(self) except -1
     cdef int cancel_line(self) except -1
     cdef int cancel(self, Operation operation) except -1
+    cdef int cancel_submitted(self, Operation operation) except -1
     cdef int cancel_at_once(self, Operation operation) except -1
     cdef int flush(self) except -1
     cdef int collect(self) except -1

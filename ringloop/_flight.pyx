@@ -168,11 +168,59 @@ cdef class Flight(Callbacks):
         cdef rl_sqe *sqe
         if operation.work != NULL:
             return self.submit_work(operation)
+        if operation.linked is not None:
+            return self.submit_links(operation)
         sqe = self.take_sqe()
         operation.prepare(sqe)
         sqe.user_data = <uint64_t> <void *> operation
         self.enter_flight(operation)
         return 0
+
+    cdef int submit_links(self, Operation operation) except -1:
+        """Submits an operation and those linked to it as one: at most as many as the queue has entries.
+
+        Each begins when the one before it has gone well; the others end with ECANCELED.
+        """
+        cdef rl_sqe *sqe
+        cdef Operation link = operation
+        cdef uint32_t count = 0
+        while link is not None:
+            count += 1
+            link = link.linked
+        if rl_driver_room(self.driver) < count:
+            self.flush()
+            if rl_driver_room(self.driver) < count:
+                raise RuntimeError("the submission queue is full and the kernel takes nothing from it")
+        link = operation
+        while link is not None:
+            sqe = rl_driver_sqe(self.driver)
+            link.prepare(sqe)
+            sqe.user_data = <uint64_t> <void *> link
+            if link.linked is not None:
+                sqe.flags |= RL_SQE_IO_LINK
+            link.follows = link.waits = link is not operation
+            link.cancel_later = CANCEL_NOT
+            link.was_cut = False
+            self.enter_flight(link)
+            link = link.linked
+        return 0
+
+    cdef void mend_links(self) noexcept:
+        """Keeps what was cut from its links from beginning by itself: a no-op that is cancelled."""
+        cdef uint32_t place = 0
+        cdef uint64_t user_data
+        cdef rl_sqe *sqe
+        cdef bint is_linked = True
+        self.driver.links_cut = False
+        while is_linked:
+            sqe = rl_driver_untaken(self.driver, place)
+            ENSURE(sqe != NULL)
+            place += 1
+            is_linked = sqe.flags & RL_SQE_IO_LINK
+            user_data = sqe.user_data
+            memset(sqe, 0, sizeof(sqe[0]))
+            sqe.user_data = user_data
+            (<Operation> <void *> user_data).was_cut = True
 
     cdef inline void enter_flight(self, Operation operation) noexcept:
         move(operation, OPERATION_SUBMITTED)
@@ -230,11 +278,23 @@ cdef class Flight(Callbacks):
 
     cdef int cancel(self, Operation operation) except -1:
         """Asks for the end of an operation in flight; its last completion tells what came of it."""
-        cdef rl_sqe *sqe
         if operation.state == OPERATION_QUEUED:
             move(operation, OPERATION_DONE)
             return self.push_completion(operation, -ECANCELED)
         if operation.state != OPERATION_SUBMITTED or self.driver == NULL:
+            return 0
+        if operation.waits:
+            operation.cancel_later = CANCEL_WANTED
+            return 0
+        if operation.follows:
+            operation.cancel_later = CANCEL_BEGINS
+            self.cancels_later = True
+            return self.cancel_begun()
+        return self.cancel_submitted(operation)
+
+    cdef int cancel_submitted(self, Operation operation) except -1:
+        cdef rl_sqe *sqe
+        if operation.state != OPERATION_SUBMITTED:
             return 0
         if operation.work != NULL:
             rl_workers_cancel(self.workers, operation.work)
@@ -258,11 +318,70 @@ cdef class Flight(Callbacks):
         self.flush()
         return 0
 
+    cdef void go_on_behind(self, Operation operation) noexcept:
+        """What is linked to it begins now, or is cancelled by the driver."""
+        cdef Operation link = operation.linked
+        if link is not None:
+            link.waits = False
+            if link.cancel_later == CANCEL_WANTED:
+                link.cancel_later = CANCEL_BEGINS
+                self.cancels_later = True
+
+    cdef int cancel_begun(self) except -1:
+        """Cancels what was to be as soon as it begins: nobody finds a request that waits for its link."""
+        cdef void *item
+        if self.cancels_begun:
+            return 0
+        self.cancels_begun = True
+        try:
+            while self.cancels_later:
+                self.cancels_later = False
+                item = self.first_operation
+                while item != NULL:
+                    if (<Operation> item).cancel_later == CANCEL_BEGINS:
+                        (<Operation> item).cancel_later = CANCEL_BEGUN
+                    item = (<Operation> item).behind
+                # It begins in the kernel's task work, after the completion of the one before it.
+                self.flush()
+                self.cancel_marked()
+        finally:
+            self.cancels_begun = False
+        return 0
+
+    cdef int cancel_marked(self) except -1:
+        cdef void *item = self.first_operation
+        while item != NULL:
+            if (<Operation> item).cancel_later == CANCEL_BEGUN:
+                (<Operation> item).cancel_later = CANCEL_NOT
+                self.cancel_submitted(<Operation> item)
+                item = self.first_operation  # to make room may have changed the list
+            else:
+                item = (<Operation> item).behind
+        return 0
+
+    cdef int take_slot(self) noexcept:
+        """The number of a slot for a file that nobody has, or 0."""
+        cdef int slot
+        if self.driver == NULL or not self.driver.capabilities & RL_CAN_USE_SLOTS:
+            return 0
+        for slot in range(RL_SLOT_COUNT):
+            if not self.slots_taken >> slot & 1:
+                self.slots_taken |= <uint64_t> 1 << slot
+                return RL_SLOT_FIRST + slot
+        return 0
+
+    cdef void give_slot(self, int slot) noexcept:
+        """It must be empty."""
+        ENSURE(self.slots_taken >> (slot - RL_SLOT_FIRST) & 1)
+        self.slots_taken &= ~(<uint64_t> 1 << (slot - RL_SLOT_FIRST))
+
     cdef int collect(self) except -1:
         """Moves completions to the ready queue. No callback runs and no Python code."""
         cdef const rl_cqe *cqe
         cdef rl_ready_entry entry
         cdef Operation operation
+        if self.driver.links_cut:
+            self.mend_links()
         while True:
             cqe = rl_driver_completion(self.driver)
             if cqe == NULL:
@@ -282,11 +401,17 @@ cdef class Flight(Callbacks):
                 Py_INCREF(operation)
             else:
                 self.leave_flight(operation)
+                if operation.is_link:
+                    if operation.was_cut:
+                        entry.result = -ECANCELED
+                    self.go_on_behind(operation)
             entry.payload = operation.collect(entry.result, entry.flags)
             rl_ready_push(&self.ready, entry)
         self.collect_works()
         if self.line_waits:
             self.admit()
+        if self.cancels_later:
+            self.cancel_begun()
         return 0
 
     cdef int collect_works(self) except -1:

@@ -129,6 +129,7 @@ cdef class Call(Operation):
     cdef int take_priority(self) except -1
     cdef int choose_executor(self) noexcept
     cdef int start(self, Flight loop) except -1
+    cdef int make_ready(self, Flight loop) except -1
     cdef int abandon(self) except -1
     cdef int unlock(self) except -1
     cdef void wait_for_writer(self, int fifo_fd) noexcept

@@ -330,6 +330,11 @@ cdef class Call(Operation):
         return 0
 
     cdef int start(self, Flight loop) except -1:
+        self.make_ready(loop)
+        return loop.submit(self)
+
+    cdef int make_ready(self, Flight loop) except -1:
+        """All that `submit` needs."""
         self.loop = loop
         self.take_priority()
         if self.request.work.priority != 0 and not self.by_number and moves_file_data(
@@ -342,7 +347,7 @@ cdef class Call(Operation):
         if self.work == NULL and self.request.entry.sqe.opcode != RL_OP_POLL_ADD:
             # A driver's request must not outlive the run: no other thread could end it, or know what it did.
             self.settles = True
-        return loop.submit(self)
+        return 0
 
     cdef void prepare(self, rl_sqe *sqe) noexcept:
         sqe[0] = self.request.entry.sqe

@@ -2,6 +2,7 @@
 
 from libc.stdint cimport uint64_t
 
+from ringloop._core cimport LoopCore
 from ringloop._ops cimport Call
 
 
@@ -50,6 +51,8 @@ cdef class Request(Call):
     cdef bytes kept_path           # the first path
     cdef list keeps                # what else the request points into
     cdef bint over                 # the outcome is final
+    cdef readonly bint uses_slot   # instead of an fd
+    cdef readonly int opened_slot  # where the file is that it opens; 0: its outcome is an fd
 
     cdef int ask(self, object operation, tuple given, Py_ssize_t first, dict named) except -1
     cdef int for_spec(self, Spec spec) except -1
@@ -67,6 +70,8 @@ cdef class Request(Call):
     cdef Lock lend(self, object value, bint writable)
     cdef bytes room(self, Py_ssize_t length)
     cpdef bint launch(self, object loop, object owner, bint may_be_at_once) except -1
+    cpdef bint done_at_once(self, object loop) except -1
+    cdef int join(self, LoopCore loop, object owner, Request linked) except -1
     cdef bint is_done_at_once(self) except -1
     cdef uint64_t small_read(self) noexcept
     cdef uint64_t refusals(self) except? 0

@@ -17,7 +17,8 @@ from posix.unistd cimport close as close_fd
 
 from ringloop._core cimport LoopCore
 from ringloop._flight cimport (
-    RL_OP_CLOSE, RL_OP_MSG_RING, RL_OP_OPENAT, RL_OP_READ, RL_OP_RECVMSG, RL_OP_STATX, RL_SQE_ASYNC, rl_sqe,
+    ENSURE, OPERATION_NEW, RL_OP_CLOSE, RL_OP_MSG_RING, RL_OP_OPENAT, RL_OP_READ, RL_OP_RECVMSG, RL_OP_STATX,
+    RL_SQE_ASYNC, RL_SQE_FIXED_FILE, rl_sqe,
 )
 from ringloop._ops cimport (
     CALL_OVER, RL_RESIDENT_BYTES_MAX, RL_WOULD_BLOCK, Call, rl_execute_with_priority, rl_resident,
@@ -37,7 +38,7 @@ cdef extern from "<errno.h>" nogil:
     enum: ECANCELED, EINTR
 
 cdef extern from "<fcntl.h>" nogil:
-    enum: AT_FDCWD
+    enum: AT_FDCWD, O_CLOEXEC
 
 cdef extern from "<sys/socket.h>" nogil:
     ctypedef struct iovec "struct iovec":
@@ -214,7 +215,7 @@ cdef class Request(Call):
     def fds(self):
         """The fds that the result owns."""
         cdef int kind = self.spec.result
-        if self.outcome < 0:
+        if self.outcome < 0 or self.opened_slot:
             return ()
         if kind == RESULT_FDS:
             return self.value()
@@ -454,18 +455,83 @@ cdef class Request(Call):
         memset(PyBytes_AS_STRING(memory), 0, length)
         return memory
 
+    # --- with a slot in an fd's place (_links.pyx)
+
+    def open_into(self, int slot):
+        """Makes an openat() put its file into a slot, and again give an fd for 0."""
+        cdef rl_sqe *sqe = &self.request.entry.sqe
+        ENSURE(sqe.opcode == RL_OP_OPENAT)
+        self.opened_slot = slot
+        self.uses_slot = slot != 0
+        if slot:
+            sqe.file_index = slot + 1
+            sqe.op_flags &= ~(<uint32_t> O_CLOEXEC)  # EINVAL: no slot goes through execve()
+        else:
+            sqe.file_index = 0
+            sqe.op_flags |= O_CLOEXEC
+
+    def use_slot(self):
+        """The fd that was filled in is the number of a slot."""
+        cdef rl_sqe *sqe = &self.request.entry.sqe
+        self.uses_slot = True
+        if sqe.opcode == RL_OP_CLOSE:
+            sqe.file_index = sqe.fd + 1
+            sqe.fd = 0
+            sqe.flags = 0  # to empty a slot takes no time: the kernel closes the file later
+        else:
+            sqe.flags |= RL_SQE_FIXED_FILE
+
+    @property
+    def room(self):
+        """The bytes that it fills, as many as it will give if it is not short."""
+        return self.kept
+
     # --- in flight
+
+    @property
+    def is_pending(self):
+        """Whether its owner will be told of the end."""
+        return not self.over and self.state != OPERATION_NEW
+
+    @property
+    def did_not_begin(self):
+        """It was cancelled, or was never submitted, as what it was linked to was cancelled in line."""
+        return not self.over or self.outcome == -ECANCELED
+
+    @property
+    def is_to_begin_again(self):
+        """The one that it was linked to failed or was short, or the run ended."""
+        return self.is_link and self.did_not_begin
+
+    @property
+    def is_for_driver(self):
+        """Whether no worker is to do it."""
+        return not self.by_number and not self.needs_worker
+
+    cdef int join(self, LoopCore loop, object owner, Request linked) except -1:
+        """Makes it ready to be submitted with what is linked to it: `linked`, or None."""
+        self.owner = owner
+        self.settles = self.is_link = True
+        self.linked = linked
+        return self.make_ready(loop)
 
     cpdef bint launch(self, object loop, object owner, bint may_be_at_once) except -1:
         """Starts the operation. True: it is over already, and `owner` will not be told."""
-        if not isinstance(loop, LoopCore):
+        if may_be_at_once and self.done_at_once(loop):
+            return True
+        if isinstance(loop, LoopCore):
+            self.loop = loop
+            self.launch_in_flight(owner)
+        else:
             self.launch_thread(loop, owner)
+        return False
+
+    cpdef bint done_at_once(self, object loop) except -1:
+        """Does it if that takes microseconds; else it is still to be launched."""
+        if not self.spec.at_once or self.uses_slot or not isinstance(loop, LoopCore):
             return False
         self.loop = loop
-        if may_be_at_once and self.spec.at_once and self.loop.take_inline_turn() and self.is_done_at_once():
-            return True
-        self.launch_in_flight(owner)
-        return False
+        return self.loop.take_inline_turn() and self.is_done_at_once()
 
     cdef bint is_done_at_once(self) except -1:
         """Does it if that takes microseconds."""
@@ -566,8 +632,10 @@ cdef class Request(Call):
     cdef int complete(self, int64_t result, uint32_t flags, object payload) except -1:
         if -RESTART_LAST <= result <= -RESTART_FIRST:
             result = -EINTR
+        if self.is_link and result == -EINTR and self.spec.repeated:
+            result = -ECANCELED  # as those behind it are: it has to be made again together with them
         self.outcome = result
-        if not self.cancel_asked and self.loop.alive() and (
+        if not self.is_link and not self.cancel_asked and self.loop.alive() and (
                 result == -EINTR and self.spec.repeated or result == -ECANCELED and self.goes_on()):
             # A signal that was for others (PEP 475), or the end of a run.
             return self.loop.submit(self)
@@ -580,7 +648,9 @@ cdef class Request(Call):
 
     cdef void discard(self, int64_t result, uint32_t flags) noexcept:
         self.outcome = result
+        self.over = True
         self.locks = None
+        self.linked = None
         self.hand_over_fifo()
         self.give_back()
         if self.owner is not None:
@@ -590,6 +660,7 @@ cdef class Request(Call):
     cdef int end(self) except -1:
         self.hand_over_fifo()
         self.locks = None
+        self.linked = None
         self.over = True
         owner, self.owner = self.owner, None
         return self.tell_completed(owner)

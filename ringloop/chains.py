@@ -1,87 +1,23 @@
 """`ringloop.chain`: operations of which one's result is the next one's argument, before it exists.
 
-The steps run one after another in the loop: a completion begins the next step, and the task that waits
-sleeps until the last. Linked submissions could feed the next one a slot of the ring's table of files, and
-nothing else. They are no faster (docs/architecture.md), what is cached is done at once here, and any result
-can be used as an fd can.
+The steps run one after another: what is cached is done at once, and what has to wait is submitted, together
+with the steps behind it that need no value which is yet to come (_chain_links.py). The task that waits sleeps
+until the last. On other loops than ringloop's each step is a thread's.
 
-Invariant: when a chain is over, every fd that a step of it opened is closed, unless it was taken out by `fd`.
+Invariant: when a chain is over, every fd that a step of it opened is closed, unless it was taken out by `fd`,
+and every slot is empty and given back.
 """
 
 import asyncio
 import errno
 import os
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from typing import Any
 
 from ringloop import operations
-from ringloop._request import make_request
-
-
-class Promise:
-    """A value that a chain will have: an argument for later steps."""
-
-    def __init__(self, step: "Step", function: Callable[[Any], Any] | None) -> None:
-        self._step = step
-        self._function = function
-
-    def then(self, function: Callable[[Any], Any]) -> "Promise":
-        """A promise of function(value), such as `status.then(lambda status: status.st_size)`."""
-        before = self._function
-        chained = function if before is None else lambda value: function(before(value))
-        return Promise(self._step, chained)
-
-    def _value(self) -> Any:
-        value = self._step.result()
-        return value if self._function is None else self._function(value)
-
-
-class Step(Promise):
-    """One operation of a chain, and the promise of its result."""
-
-    def __init__(self, chain: "Chain", number: int, op: str, args: tuple[Any, ...], kwargs: dict[str, Any]):
-        super().__init__(self, None)
-        self._chain = chain
-        self._number = number
-        self._op = op
-        self._args = args
-        self._after: Step | None = kwargs.pop("after", None)
-        self._kwargs = kwargs
-        self._on_failure_of: Step | None = None
-        self._over = False
-        self._outcome: Any = None
-        self._failure: BaseException | None = None
-        self._was_run = False
-
-    def __repr__(self) -> str:
-        return f"<step {self._number} {self._op}>"
-
-    def done(self) -> bool:
-        """Whether it is over: it was run, or will not be."""
-        return self._over
-
-    def result(self) -> Any:
-        """The result, or raises what `exception` is."""
-        if self._failure is not None:
-            raise self._failure
-        if not self._over:
-            raise asyncio.InvalidStateError(f"{self!r} is not done yet")
-        return self._outcome
-
-    def exception(self) -> BaseException | None:
-        """What it failed with; an OSError with ECANCELED if it was not run as another step had failed."""
-        if not self._over:
-            raise asyncio.InvalidStateError(f"{self!r} is not done yet")
-        return self._failure
-
-    def _needs(self) -> list["Step"]:
-        """The steps without whose results it cannot run."""
-        values = [*self._args, *self._kwargs.values()]
-        steps = [value._step for value in values if isinstance(value, Promise)]
-        return steps if self._after is None else [*steps, self._after]
-
-    def _blocked_by(self) -> "Step | None":
-        return next((step for step in self._needs() if step._failure is not None), None)
+from ringloop._chain_links import Link, OpenFiles, Plan
+from ringloop._chain_steps import Step
+from ringloop._links import launch_links
 
 
 class Chain:
@@ -89,18 +25,19 @@ class Chain:
 
     def __init__(self) -> None:
         self._steps: list[Step] = []
+        self._mark = object()
         self._position = 0
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._request: Any = None
-        self._current: Step | None = None  # of the request; None: it closes what the steps left open
+        self._links: list[Link] = []  # in flight
+        self._going: list[Step] = []  # begun since the chain waited
+        self._segments: list[tuple[Step, ...]] = []
         self._close_failure: BaseException | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._is_cancelled = False
         self._has_failed = False
         self._started = False
-        self._fds: dict[int, Step] = {}  # open, or being closed
-        self._closing: int | None = None  # the one that the request closes
-        self._kept: set[Step] = set()
+        self._files = OpenFiles()
+        self._plan = Plan(self._steps, self._files)
 
     def __getattr__(self, op: str) -> Callable[..., Step]:
         if operations.ALIASES.get(op, op) not in operations.ENTRIES:
@@ -114,9 +51,9 @@ class Chain:
     def _add(self, op: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Step:
         if self._started:
             raise RuntimeError("the chain runs already")
-        step = Step(self, len(self._steps) + 1, op, args, kwargs)
-        for needed in step._needs():
-            if needed._chain is not self:
+        step = Step(self._mark, len(self._steps) + 1, op, args, kwargs)
+        for needed in step.needs:
+            if needed.chain is not self._mark:
                 raise ValueError(f"{needed!r} is of another chain")
         self._steps.append(step)
         return step
@@ -124,13 +61,21 @@ class Chain:
     def on_failure(self, step: Step, op: str, /, *args: Any, **kwargs: Any) -> Step:
         """Adds an operation that runs only if `step` failed."""
         rescue = self._add(op, args, kwargs)
-        rescue._on_failure_of = step
+        rescue.on_failure_of = step
         return rescue
 
     def fd(self, step: Step) -> Step:
         """Takes the fd that `step` opens out of the chain: if all goes well, it is left to the caller."""
-        self._kept.add(step)
+        step.is_kept = True
         return step
+
+    @property
+    def segments(self) -> tuple[tuple[Step, ...], ...]:
+        """How the steps that were run were begun: between one of these tuples and the next, the chain waited.
+
+        Those of one were submitted as one, or were done at once, the kernel having in memory what they took.
+        """
+        return tuple(self._segments)
 
     async def __aenter__(self) -> "Chain":
         return self
@@ -151,10 +96,10 @@ class Chain:
         if self._started:
             raise RuntimeError("a chain runs once")
         self._started = True
-        self._loop = asyncio.get_running_loop()
+        self._loop = self._files.loop = asyncio.get_running_loop()
         cancellation: asyncio.CancelledError | None = None
         self._advance()
-        while self._request is not None:
+        while self._links:
             self._waiter = self._loop.create_future()
             try:
                 await self._waiter
@@ -169,145 +114,157 @@ class Chain:
         return self._conclude()
 
     def _advance(self) -> None:
-        """Begins steps until one has to be waited for, then closes what is open, then wakes the task."""
-        while self._request is None:
+        """Begins steps until some have to be waited for, then closes what is open, then wakes the task."""
+        while not self._links:
             if self._position < len(self._steps):
                 step = self._steps[self._position]
                 self._position += 1
                 self._begin(step)
-            elif (fd := next(self._left_open(), None)) is not None:
-                self._close(fd)
+            elif (left_open := self._files.left_open(self._is_cancelled or self._has_failed)) is not None:
+                self._close(left_open)
             else:
+                self._end_segment()
                 if self._waiter is not None and not self._waiter.done():
                     self._waiter.set_result(None)
                 return
 
     def _begin(self, step: Step) -> None:
-        if step._on_failure_of is not None and not (
-            step._on_failure_of._was_run and step._on_failure_of._failure is not None
-        ):
-            step._over = True
+        rescued = step.on_failure_of
+        if rescued is not None and not (rescued.was_run and rescued.failure is not None):
+            step.over = True
             return
-        blocked_by = step._blocked_by()
+        blocked_by = step.blocked_by()
         if self._is_cancelled:
             self._fail(step, asyncio.CancelledError())
         elif blocked_by is not None:
             error = OSError(errno.ECANCELED, f"{os.strerror(errno.ECANCELED)}: {blocked_by!r} failed")
-            error.__cause__ = blocked_by._failure
+            error.__cause__ = blocked_by.failure
             self._fail(step, error)
         else:
             try:
-                request = self._make(step)
-                step._was_run = True
-                self._launch(step, request)
+                link = self._files.link(step, {})
+                step.was_run = True
+                self._launch(link)
             except (Exception, asyncio.CancelledError) as error:
                 # The latter of a future that a function was to take a value from.
-                self._closing = None
+                self._position = step.number
+                links, self._links = self._links, []
+                for link in links:
+                    self._files.opened_nothing(link.request)
                 self._fail(step, error)
 
-    def _make(self, step: Step) -> Any:
-        def resolved(value: Any) -> Any:
-            return value._value() if isinstance(value, Promise) else value
-
-        args = tuple(resolved(value) for value in step._args)
-        kwargs = {name: resolved(value) for name, value in step._kwargs.items()}
-        if step._op == "close":
-            fd = args[0] if args else kwargs.get("fd")
-            self._closing = fd if fd in self._fds else None
-        return make_request(step._op, args, kwargs)
-
-    def _launch(self, step: Step | None, request: Any) -> None:
-        self._current = step
-        if request.launch(self._loop, self, True):
-            self._finish(step, request)
+    def _launch(self, link: Link) -> None:
+        """Does it at once, or submits it with those behind it that can be linked."""
+        if link.request.done_at_once(self._loop):
+            self._finish(link)
+            return
+        self._links = [link]
+        if link.step is not None:
+            self._links = self._plan.links(self._loop, link)
+            self._position += len(self._links) - 1
+        if len(self._links) == 1:
+            link.request.launch(self._loop, self, False)
         else:
-            self._request = request
-
-    def _finish(self, step: Step | None, request: Any) -> None:
-        failure = request.failure()
-        if step is None or not _was_cancelled(failure):
-            self._closed()
-        self._closing = None
-        if failure is not None and self._is_cancelled:
-            failure = asyncio.CancelledError()
-        if step is None:
-            self._close_failure = self._close_failure or failure
-        elif failure is not None:
-            self._fail(step, failure)
-        else:
-            step._outcome = request.result()
-            step._over = True
-            request.hand_over()
-            self._fds.update(dict.fromkeys(request.fds, step))
-
-    def _fail(self, step: Step, failure: BaseException) -> None:
-        step._failure = failure
-        step._over = True
-        self._has_failed = True
-
-    def _left_open(self) -> Iterator[int]:
-        """The fds that no step closed: all of them where the chain failed, else those that nobody took."""
-        failed = self._is_cancelled or self._has_failed
-        return (fd for fd, step in self._fds.items() if failed or step not in self._kept)
-
-    def _close(self, fd: int) -> None:
-        self._closing = fd
-        try:
-            self._launch(None, make_request("close", (fd,), {}))
-        except RuntimeError:  # another loop's executor, which was shut down
-            self._closing = None
-            self._close_all()
+            launch_links(self._loop, [link.request for link in self._links], self)
 
     def _completed(self, request: Any) -> None:
-        self._request = None
-        self._finish(self._current, request)
+        if any(link.request.is_pending for link in self._links):
+            return
+        links, self._links = self._links, []
+        while links:
+            link = links.pop(0)
+            if not self._is_cancelled and link.step is not None and link.request.is_to_begin_again:
+                self._begin_again(link.step, [link, *links])
+                break
+            self._finish(link)
+        self._end_segment()
         self._advance()
 
-    def _closed(self) -> None:
-        """The fd that was being closed is not ours any more."""
-        if self._closing is not None:
-            self._fds.pop(self._closing, None)
+    def _begin_again(self, step: Step, links: list[Link]) -> None:
+        """Goes on with `step`, as what it was linked to has not gone so well that it began."""
+        self._position = step.number - 1
+        for link in links:
+            self._files.opened_nothing(link.request)
+            # One that the kernel refused when it was submitted, though those before it did not begin.
+            self._plan.is_refused |= not link.request.did_not_begin
+
+    def _finish(self, link: Link) -> None:
+        step, request, closes = link
+        failure = request.failure()
+        if self._is_cancelled and (failure is not None or request.did_not_begin):
+            failure = asyncio.CancelledError()
+        if closes is not None and not request.did_not_begin:
+            self._files.closed(closes)
+        if step is None:
+            self._close_failure = self._close_failure or failure
+            return
+        step.was_run = True
+        self._going.append(step)
+        if failure is not None:
+            self._files.opened_nothing(request)
+            self._fail(step, failure)
+        else:
+            step.outcome = request.result()
+            step.over = True
+            request.hand_over()
+            self._files.opened(step, request)
+
+    def _fail(self, step: Step, failure: BaseException) -> None:
+        step.failure = failure
+        step.over = True
+        self._has_failed = True
+
+    def _end_segment(self) -> None:
+        if self._going:
+            self._segments.append(tuple(self._going))
+            self._going.clear()
+
+    def _close(self, what: int | Step) -> None:
+        try:
+            self._launch(self._files.closing(what))
+        except RuntimeError:  # another loop's executor, which was shut down
+            self._links = []
+            self._files.close_at_once()
 
     def _dropped(self, request: Any) -> None:
         """The loop closed."""
-        self._request = None
-        if not _was_cancelled(request.failure()):
-            self._closed()
-        self._close_all()
-
-    def _close_all(self) -> None:
-        for fd in self._fds:
-            os.close(fd)
-        self._fds.clear()
+        if any(link.request.is_pending for link in self._links):
+            return
+        links, self._links = self._links, []
+        for link in links:
+            if isinstance(link.closes, int) and not link.request.did_not_begin:
+                self._files.closed(link.closes)
+        self._files.close_at_once()
 
     def _cancel(self) -> None:
         self._is_cancelled = True
-        if self._request is None:
+        if self._links:
+            self._cancel_links()
+        else:
             # All steps are done, but nobody takes what they opened.
             self._advance()
-        elif self._current is not None:
-            self._request.cancel()
 
     def _abandon(self) -> None:
         """The coroutine was closed: nobody waits for the chain any more."""
         self._is_cancelled = True
-        if self._request is None:
-            self._close_all()
+        if self._links:
+            self._cancel_links()
         else:
-            self._request.cancel()
+            self._files.close_at_once()
+
+    def _cancel_links(self) -> None:
+        for link in self._links:
+            if link.step is not None:
+                link.request.cancel()
 
     def _conclude(self) -> Any:
         for step in self._steps:
-            if step._failure is not None:
-                step._failure.add_note(f"in {step!r} of a chain")
-                raise step._failure
+            if step.failure is not None:
+                step.failure.add_note(f"in {step!r} of a chain")
+                raise step.failure
         if self._close_failure is not None:
             raise self._close_failure
         return self._steps[-1].result() if self._steps else None
-
-
-def _was_cancelled(failure: OSError | None) -> bool:
-    return failure is not None and failure.errno == errno.ECANCELED
 
 
 def chain() -> Chain:
@@ -323,5 +280,11 @@ def chain() -> Chain:
     ends (or `await c`), one after another. A step that failed stops those that use its result, and those that
     were added with `after=step`; the others run, as the close does here. The first failure is raised. A short
     read is no failure. What was opened and not closed is closed, unless taken out by `c.fd(step)`.
+
+    What the kernel has in memory is done at once. What has to wait is submitted together with the steps
+    behind it, as links of io_uring, as long as these need no value that is yet to come: a file that a step
+    opens for reading, and the bytes of a read that is not short, are no such values. `c.segments` tells how
+    the steps were run. Files in the ring (Linux 5.17) do not move to another thread with a loop that is run
+    there in the middle of a chain: what would use them fails with EBADF.
     """
     return Chain()

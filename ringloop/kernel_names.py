@@ -158,6 +158,12 @@ CAPABILITIES: Mapping[int, Meaning] = {
     5: Meaning("tell_pending", "5.1", "whether there is anything new costs no system call"),
     6: Meaning("hold_files", "5.1", "a file that is closed under a wait stays open until the wait ends"),
     7: Meaning("read_cached", "5.1", "a batch's reads of what is cached take one system call for many"),
+    8: Meaning(
+        "slots",
+        "5.17",
+        "a chain opens a file and reads it in one submission",
+        "a chain waits for an open before it submits what uses the file",
+    ),
 }
 
 

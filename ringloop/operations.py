@@ -428,6 +428,12 @@ ALIASES: Mapping[str, str] = {
 }
 
 
+def takes_slot(entry: Entry) -> bool:
+    """Whether a slot of the ring's table of files can stand in the place of its fd, the first argument."""
+    has_fd = bool(entry.opcode and entry.arguments) and entry.arguments[0] is _FD
+    return has_fd and entry.name not in ("close", "epoll_wait", "msg_ring")
+
+
 class Capability(NamedTuple):
     """How this machine serves an operation.
 

@@ -213,6 +213,7 @@ enum { /* rl_params.features */
     RL_FEATURE_NODROP = 1 << 1,      /* 5.5 */
     RL_FEATURE_EXT_ARG = 1 << 8,     /* 5.11 */
     RL_FEATURE_RSRC_TAGS = 1 << 10,  /* 5.13 */
+    RL_FEATURE_LINKED_FILE = 1 << 12, /* 5.17 */
     RL_FEATURE_NO_IOWAIT = 1 << 17   /* 6.15 */
 };
 

@@ -28,10 +28,14 @@ enum { /* rl_driver.capabilities: what rooms above choose their strategy by */
     RL_CAN_POLL_FIRST = 1 << 4,       /* a send or receive that waits before its first attempt */
     RL_CAN_TELL_PENDING = 1 << 5,     /* *sq_flags, or completions, tell of all that has happened */
     RL_CAN_HOLD_FILES = 1 << 6,       /* an armed request keeps its file open */
-    RL_CAN_READ_CACHED = 1 << 7       /* `enter` itself reads what is cached, where RWF_NOWAIT is known */
+    RL_CAN_READ_CACHED = 1 << 7,      /* `enter` itself reads what is cached, where RWF_NOWAIT is known */
+    RL_CAN_USE_SLOTS = 1 << 8         /* OPENAT into a slot that links behind it in the same submission use */
 };
 
 enum { RL_WAIT_FOREVER = -1 };
+
+/* The slots for files, where there are any, by their numbers in FIXED_FILE entries. The caller gives them. */
+enum { RL_SLOT_FIRST = 1, RL_SLOT_COUNT = 64 };
 
 typedef struct rl_driver rl_driver;
 
@@ -91,6 +95,11 @@ struct rl_driver {
     const uint32_t *sq_head;  /* written by the executing side */
     const uint32_t *sq_flags; /* RL_SQ_* */
     uint32_t sq_tail, sq_published, sq_mask, sq_entries; /* sq_published: as far as they were taken */
+    /*
+     * The last `enter` took a part of some links: the first of the others, and the next that is queued, would
+     * begin by itself. Mend that before the next `enter`.
+     */
+    bool links_cut;
 
     /* Completion queue. */
     const struct rl_cqe *cqes;
@@ -117,6 +126,20 @@ static inline struct rl_sqe *rl_driver_sqe(rl_driver *driver)
 static inline uint32_t rl_driver_queued(const rl_driver *driver)
 {
     return driver->sq_tail - driver->sq_published;
+}
+
+/* How many entries are free. */
+static inline uint32_t rl_driver_room(const rl_driver *driver)
+{
+    return driver->sq_entries - (driver->sq_tail - __atomic_load_n(driver->sq_head, __ATOMIC_ACQUIRE));
+}
+
+/* The entry that is `place` behind the next to be taken, or NULL; ours to change until `enter`. */
+static inline struct rl_sqe *rl_driver_untaken(const rl_driver *driver, uint32_t place)
+{
+    if (place >= rl_driver_queued(driver))
+        return NULL;
+    return &driver->sqes[(driver->sq_published + place) & driver->sq_mask];
 }
 
 /* Whether an `enter` that does not wait has anything to do: submit, task work, or overflown completions. */

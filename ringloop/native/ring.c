@@ -90,6 +90,9 @@ static int enter_once(struct rl_ring *ring, uint32_t submit_count, uint32_t wait
     driver->counters.enters++;
     driver->counters.waits += wait_count > 0;
     driver->counters.submitted += taken - driver->sq_published;
+    /* Without memory for a request the kernel submits the links that it has, as if they were all. */
+    if (taken != driver->sq_tail && taken != driver->sq_published)
+        driver->links_cut = driver->sqes[(taken - 1) & driver->sq_mask].flags & RL_SQE_IO_LINK;
     driver->sq_published = taken;
     /* EINTR, and ETIME for a timeout, come only where nothing was submitted: the queue tells the caller. */
     return result >= 0 || result == -EINTR || result == -ETIME ? 0 : result;

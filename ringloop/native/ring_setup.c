@@ -244,6 +244,8 @@ static uint32_t capabilities_of(const struct rl_params *params)
         capabilities |= RL_CAN_ACCEPT_MULTISHOT | RL_CAN_CANCEL_ANY | RL_CAN_POLL_FIRST;
     if (params->flags & RL_SETUP_SINGLE_ISSUER) /* 6.0 */
         capabilities |= RL_CAN_RECV_MULTISHOT;
+    if (params->features & RL_FEATURE_LINKED_FILE) /* 5.17; before it links look for their file too early */
+        capabilities |= RL_CAN_USE_SLOTS;
     return capabilities & ~hidden.capabilities;
 }
 
@@ -268,17 +270,27 @@ static bool has_needed_opcodes(const struct rl_ring *ring)
 }
 
 /*
- * Gives the kernel the witness (retired.c): as a fixed file, because those are dropped last, and before
- * `enable`, because any thread may still register then. 5 us of the 100 that a ring costs.
+ * Gives the kernel its table of fixed files: the witness (retired.c), because those are dropped last, and
+ * empty slots behind it. Before `enable`, because any thread may still register then. 5 us of the 100 that a
+ * ring costs. The table cannot have more entries than the process may have fds.
  */
-static int register_witness(struct rl_ring *ring, struct rl_ring_failure *failure)
+static int register_files(struct rl_ring *ring, struct rl_ring_failure *failure)
 {
     int fds[2];
     if (pipe2(fds, O_CLOEXEC) != 0) {
         int error = -errno;
         return rl_ring_fail(failure, rl_ring_cause_of(error, RL_RING_OTHER), error, "pipe2");
     }
-    int error = rl_sys_register(ring->driver.fd, RL_REGISTER_FILES, &fds[1], 1);
+    int files[RL_SLOT_FIRST + RL_SLOT_COUNT];
+    memset(files, -1, sizeof files); /* an empty slot is -1 */
+    files[0] = fds[1];
+    int error = -EMFILE;
+    if (ring->driver.capabilities & RL_CAN_USE_SLOTS)
+        error = rl_sys_register(ring->driver.fd, RL_REGISTER_FILES, files, RL_SLOT_FIRST + RL_SLOT_COUNT);
+    if (error == -EMFILE) {
+        ring->driver.capabilities &= ~(uint32_t)RL_CAN_USE_SLOTS;
+        error = rl_sys_register(ring->driver.fd, RL_REGISTER_FILES, files, RL_SLOT_FIRST);
+    }
     close(fds[1]);
     ring->retired.witness_fd = fds[0];
     if (error != 0)
@@ -313,7 +325,7 @@ int rl_ring_set_up(struct rl_ring *ring, uint32_t sq_entries, uint32_t cq_entrie
                             "io_uring_register");
     if (!has_needed_opcodes(ring))
         return rl_ring_fail(failure, RL_RING_TOO_OLD, -EINVAL, "io_uring_register");
-    return register_witness(ring, failure);
+    return register_files(ring, failure);
 }
 
 void rl_ring_tear_down(struct rl_ring *ring)

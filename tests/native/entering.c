@@ -344,3 +344,33 @@ TEST(the_head_tells_what_was_taken_not_the_result)
     CHECK_EQUAL(driver->counters.submitted, 1);
     CHECK_EQUAL(take(driver).user_data, 1);
 }
+
+TEST(links_of_which_a_part_was_taken_are_told)
+{
+    enum { ENTRIES = 5, LAST = 3 }; /* 1 to 3 are linked */
+    for (uint32_t taken = 0; taken <= ENTRIES; taken++) {
+        rl_driver *driver = make_fake(UINT32_MAX - 2);
+        for (uint64_t i = 0; i < ENTRIES; i++)
+            queue(driver, RL_OP_NOP, 0, i)->flags = i >= 1 && i < LAST ? RL_SQE_IO_LINK : 0;
+        fake.taken_max = taken;
+        enter(driver, 0, 0);
+        CHECK_EQUAL(driver->links_cut, taken == 2 || taken == 3);
+        CHECK_EQUAL(rl_driver_room(driver), SQ_ENTRIES - ENTRIES + taken);
+        for (uint32_t i = 0; i < ENTRIES - taken; i++)
+            CHECK_EQUAL(rl_driver_untaken(driver, i)->user_data, taken + i);
+        CHECK(rl_driver_untaken(driver, ENTRIES - taken) == NULL);
+    }
+}
+
+TEST(a_call_that_takes_nothing_cuts_no_links)
+{
+    rl_driver *driver = make_fake(0);
+    queue(driver, RL_OP_NOP, 0, 1)->flags = RL_SQE_IO_LINK;
+    queue(driver, RL_OP_NOP, 0, 2);
+    fake.taken_max = 0;
+    enter(driver, 0, 0);
+    CHECK(!driver->links_cut);
+    fake.taken_max = 1;
+    enter(driver, 0, 0);
+    CHECK(driver->links_cut);
+}

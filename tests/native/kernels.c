@@ -5,6 +5,7 @@
 #define _GNU_SOURCE
 #define RINGLOOP_SYSCALLS_H
 #include <errno.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "harness.h"
@@ -115,12 +116,18 @@ static void use(rl_driver *driver)
     close(event);
 }
 
+/* As of this kernel's own, where it has the feature. */
+static uint32_t slots_of(const rl_driver *driver)
+{
+    return driver->features & RL_FEATURE_LINKED_FILE ? RL_CAN_USE_SLOTS : 0;
+}
+
 static void expect(uint32_t kernel_flags, uint32_t flags, uint32_t capabilities, int trials)
 {
     become_kernel(kernel_flags);
     rl_driver *driver = make_driver(8, 64);
     CHECK_EQUAL(driver->setup_flags & FLAGS_6_6, flags);
-    CHECK_EQUAL(driver->capabilities, capabilities | ALWAYS);
+    CHECK_EQUAL(driver->capabilities, capabilities | slots_of(driver) | ALWAYS);
     CHECK_EQUAL(setup_count, trials);
     use(driver);
 }
@@ -183,7 +190,7 @@ TEST(linux_5_15_submits_what_follows_a_refused_entry)
 TEST(linux_5_12_has_no_multishot_poll)
 {
     become_kernel(FLAGS_5_10);
-    kernel.features_hidden = RL_FEATURE_RSRC_TAGS;
+    kernel.features_hidden = RL_FEATURE_RSRC_TAGS | RL_FEATURE_LINKED_FILE;
     rl_driver *driver = make_driver(8, 64);
     CHECK_EQUAL(driver->capabilities, ALWAYS);
     use(driver);
@@ -194,6 +201,23 @@ TEST(linux_5_14_does_not_bound_its_workers)
     become_kernel(FLAGS_5_10);
     kernel.has_workers_limit = false;
     use(make_driver(8, 64));
+}
+
+TEST(slots_need_room_among_the_fds_of_the_process)
+{
+    struct rlimit limit, small;
+    become_kernel(UINT32_MAX);
+    CHECK_EQUAL(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    small = limit;
+    small.rlim_cur = RL_SLOT_FIRST + RL_SLOT_COUNT - 1;
+    CHECK_EQUAL(setrlimit(RLIMIT_NOFILE, &small), 0);
+    rl_driver *driver = make_driver(8, 64);
+    CHECK_EQUAL(setrlimit(RLIMIT_NOFILE, &limit), 0);
+    CHECK_EQUAL(driver->capabilities & RL_CAN_USE_SLOTS, 0);
+    use(driver);
+    driver = make_driver(8, 64);
+    CHECK_EQUAL(driver->capabilities & RL_CAN_USE_SLOTS, slots_of(driver));
+    use(driver);
 }
 
 /* What is hidden looks as on a kernel that lacks it, but for the number of trials: those are not made. */

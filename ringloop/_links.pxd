@@ -1,0 +1,1 @@
+# Links: requests that are submitted as one. See _links.pyx.
