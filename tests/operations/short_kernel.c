@@ -20,7 +20,9 @@ long syscall(long number, ...)
     va_end(list);
     if (real == NULL)
         real = (long (*)(long number, ...))dlsym(RTLD_NEXT, "syscall");
-    if (number == SYSCALL_ENTER && arguments[1] > 1)
+    if (number == SYSCALL_ENTER && arguments[1] > 1) {
         arguments[1] = 1;
+        arguments[2] = 0; /* it waits only when all were taken */
+    }
     return real(number, arguments[0], arguments[1], arguments[2], arguments[3], arguments[4], arguments[5]);
 }
