@@ -54,7 +54,7 @@ cdef extern from "<sys/stat.h>" nogil:
 
 cdef extern from "<sys/syscall.h>" nogil:
     enum: SYS_copy_file_range, SYS_lseek, SYS_read, SYS_pread64, SYS_preadv2, SYS_pwrite64, SYS_pwritev2
-    enum: SYS_sendfile, SYS_truncate
+    enum: SYS_sendfile, SYS_sync, SYS_truncate
 
 cdef extern from "<sys/uio.h>" nogil:
     ctypedef struct iovec "struct iovec":
@@ -77,6 +77,7 @@ cdef enum:
     VECTORS_MAX = 1024             # the kernel's UIO_MAXIOV
     IO_BYTES_MAX = 0x7FFFF000      # more is not moved by one system call
     OWN_POSITION = -1              # the offset that stands for it
+    EVENT_BYTES = 8                # of an eventfd's counter
 
 # What is copied is counted by a negative number: another message from 3.15 on, and sendfile() refuses it too.
 cdef bint REFUSES_NEGATIVE_COUNTS = sys.version_info >= (3, 15)
@@ -274,20 +275,26 @@ cdef class ReadCall(TransferCall):
 
 cdef ReadCall read_call(str name, object fd, object length, object offset):
     cdef ReadCall call = ReadCall.__new__(ReadCall)
-    cdef Py_ssize_t length_bytes
-    call.fd = int_argument(fd)
-    length_bytes = count_argument(length)
-    call.position = OWN_POSITION if offset is None else offset_argument(offset)
-    if length_bytes < 0 or (offset is not None and call.position < 0):
+    cdef int number = int_argument(fd)
+    cdef Py_ssize_t length_bytes = count_argument(length)
+    cdef int64_t position = OWN_POSITION if offset is None else offset_argument(offset)
+    if length_bytes < 0 or (offset is not None and position < 0):
         raise invalid()
-    call.reads = True
-    call.exact = length_bytes == 0
-    call.kept = PyBytes_FromStringAndSize(NULL, length_bytes)
-    call.for_entry(name, RL_OP_READ, call.fd)
-    call.request.entry.sqe.address = address_of(call.kept)
-    call.request.entry.sqe.length = min(length_bytes, IO_BYTES_MAX)
-    call.request.entry.sqe.offset = <uint64_t> call.position
+    fill_read(call, name, number, length_bytes, position)
     return call
+
+
+cdef int fill_read(ReadCall call, str name, int fd, Py_ssize_t length, int64_t position) except -1:
+    call.fd = fd
+    call.position = position
+    call.reads = True
+    call.exact = length == 0
+    call.kept = PyBytes_FromStringAndSize(NULL, length)
+    call.for_entry(name, RL_OP_READ, fd)
+    call.request.entry.sqe.address = address_of(call.kept)
+    call.request.entry.sqe.length = min(length, IO_BYTES_MAX)
+    call.request.entry.sqe.offset = <uint64_t> position
+    return 0
 
 
 def read(fd, length, /):
@@ -299,6 +306,63 @@ def pread(fd, length, offset, /):
     """As os.pread(): up to `length` bytes from `offset` on, which does not move the file's position."""
     offset_argument(offset)
     return read_call("pread", fd, length, offset)
+
+
+cdef class EventCall(ReadCall):
+    cdef object value(self):
+        data = ReadCall.value(self)
+        if len(data) != EVENT_BYTES:
+            raise invalid()
+        return int.from_bytes(data, sys.byteorder)
+
+
+def eventfd_read(fd):
+    """As os.eventfd_read(): the counter, which is 0 then, or 1 of a semaphore. Waits until it is not 0."""
+    cdef EventCall call = EventCall.__new__(EventCall)
+    fill_read(call, "eventfd_read", PyObject_AsFileDescriptor(fd), EVENT_BYTES, OWN_POSITION)
+    return call
+
+
+cdef class ReadIntoCall(TransferCall):
+    cdef int64_t from_memory(self) except? -1:
+        if self.request.entry.sqe.length > RL_RESIDENT_BYTES_MAX:
+            return RL_WOULD_BLOCK
+        return rl_resident_pread_fd(
+            self.resident(), self.fd, self.view.buf, self.request.entry.sqe.length, self.position)
+
+    cdef int64_t attempt(self) noexcept:
+        cdef iovec vector
+        vector.iov_base = self.view.buf
+        vector.iov_len = self.request.entry.sqe.length
+        return rl_stream_readv(self.fd, &vector, 1)
+
+    cdef int become_exact(self) except -1:
+        self.for_number(self.name, SYS_read)
+        self.request.call.arguments[0] = <uint64_t> self.fd
+        self.request.call.arguments[1] = <uint64_t> self.view.buf
+        self.request.call.arguments[2] = <uint64_t> self.view.len
+        return 0
+
+
+def readinto(fd, buffer, /):
+    """As os.readinto() of Python 3.14: how many bytes from the file's position on went into `buffer`."""
+    cdef ReadIntoCall call = ReadIntoCall.__new__(ReadIntoCall)
+    call.fd = int_argument(fd)
+    try:
+        PyObject_GetBuffer(buffer, &call.view, PyBUF_WRITABLE)
+    except (TypeError, BufferError):
+        raise TypeError(
+            "readinto() argument 2 must be read-write bytes-like object, not "
+            + type(buffer).__name__) from None
+    call.lent = True
+    call.position = OWN_POSITION
+    call.reads = True
+    call.exact = call.view.len == 0
+    call.for_entry("readinto", RL_OP_READ, call.fd)
+    call.request.entry.sqe.address = <uint64_t> call.view.buf
+    call.request.entry.sqe.length = min(call.view.len, IO_BYTES_MAX)
+    call.request.entry.sqe.offset = <uint64_t> call.position
+    return call
 
 
 cdef class WriteCall(TransferCall):
@@ -324,7 +388,10 @@ cdef class WriteCall(TransferCall):
 
 
 cdef WriteCall write_call(str name, object fd, object data, object offset):
-    cdef WriteCall call = WriteCall.__new__(WriteCall)
+    return fill_write(WriteCall.__new__(WriteCall), name, fd, data, offset)
+
+
+cdef WriteCall fill_write(WriteCall call, str name, object fd, object data, object offset):
     call.fd = int_argument(fd)
     PyObject_GetBuffer(data, &call.view, PyBUF_SIMPLE)
     call.lent = True
@@ -347,6 +414,20 @@ def pwrite(fd, buffer, offset, /):
     """As os.pwrite(): how many bytes of `buffer` went to `offset`."""
     offset_argument(offset)
     return write_call("pwrite", fd, buffer, offset)
+
+
+cdef class EventWriteCall(WriteCall):
+    cdef object value(self):
+        return None
+
+
+def eventfd_write(fd, value):
+    """As os.eventfd_write(): adds to the counter. Waits while that would be too large."""
+    cdef int number = PyObject_AsFileDescriptor(fd)
+    cdef uint64_t count = value
+    return fill_write(
+        EventWriteCall.__new__(EventWriteCall), "eventfd_write", number,
+        int(count).to_bytes(EVENT_BYTES, sys.byteorder), None)
 
 
 # --- several buffers
@@ -468,6 +549,13 @@ cdef Call entry_call(str name, uint8_t opcode, int fd):
 def fsync(fd):
     """As os.fsync()."""
     return entry_call("fsync", RL_OP_FSYNC, PyObject_AsFileDescriptor(fd))
+
+
+def sync():
+    """As os.sync(): everything that is to be written anywhere, which can take long."""
+    cdef Call call = Call.__new__(Call)
+    call.for_number("sync", SYS_sync)
+    return call
 
 
 def fdatasync(fd):

@@ -24,7 +24,7 @@ from os.path import (
 )
 from typing import Any
 
-from ringloop._os import lstat, readlink
+from ringloop._os import fstat, lstat, readlink
 from ringloop._os import stat as stat_of
 
 __all__ = [
@@ -49,6 +49,7 @@ __all__ = [
     "normpath",
     "realpath",
     "samefile",
+    "sameopenfile",
     "samestat",
     "split",
     "splitdrive",
@@ -153,6 +154,11 @@ async def getctime(filename: Any) -> float:
 async def samefile(f1: Any, f2: Any) -> bool:
     """As os.path.samefile(): whether both paths lead to the same file."""
     return samestat(await stat_of(f1), await stat_of(f2))
+
+
+async def sameopenfile(fp1: Any, fp2: Any) -> bool:
+    """As os.path.sameopenfile(): whether both file descriptors are of the same file."""
+    return samestat(await fstat(fp1), await fstat(fp2))
 
 
 async def realpath(filename: Any, *, strict: Any = False) -> Any:

@@ -64,6 +64,8 @@ from ringloop._os_attributes import (
 from ringloop._os_fds import (
     close,
     copy_file_range,
+    eventfd_read,
+    eventfd_write,
     fdatasync,
     fsync,
     ftruncate,
@@ -75,14 +77,17 @@ from ringloop._os_fds import (
     pwrite,
     pwritev,
     read,
+    readinto,
     readv,
     sendfile,
     splice,
+    sync,
     truncate,
     write,
     writev,
 )
 from ringloop._os_listing import Directory, DirEntry, listdir, turn
+from ringloop._os_locks import lockf
 from ringloop._turns import ITEMS_A_TURN
 
 __all__ = [
@@ -93,6 +98,8 @@ __all__ = [
     "chown",
     "close",
     "copy_file_range",
+    "eventfd_read",
+    "eventfd_write",
     "fchmod",
     "fchown",
     "fdatasync",
@@ -106,6 +113,7 @@ __all__ = [
     "link",
     "listdir",
     "listxattr",
+    "lockf",
     "lseek",
     "lstat",
     "makedirs",
@@ -121,6 +129,7 @@ __all__ = [
     "pwrite",
     "pwritev",
     "read",
+    "readinto",
     "readlink",
     "readv",
     "remove",
@@ -137,6 +146,7 @@ __all__ = [
     "stat",
     "statvfs",
     "symlink",
+    "sync",
     "truncate",
     "unlink",
     "utime",

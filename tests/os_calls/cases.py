@@ -231,7 +231,26 @@ def descriptors() -> list[Case]:
     cases += [case("posix_fadvise", FILE, 0, n, os.POSIX_FADV_WILLNEED) for n in (0, 100, 2**40, -1, "x")]
     cases += [case("posix_fadvise", FILE, 0, 0, 99), case("write", Fd("file", os.O_RDONLY), b"x")]
     cases += [case("read", Fd("file", os.O_WRONLY), 3), case("read", WRITABLE, 3), case("fsync", "x")]
-    cases += copying()
+    cases += copying() + locking() + [case("sync")]
+    # New in Python 3.14.
+    cases += reading_into() if hasattr(os, "readinto") else []
+    return cases
+
+
+def reading_into() -> list[Case]:
+    buffers = [bytearray(7), bytearray(), memoryview(bytearray(9))[2:5], bytearray(5_000)]
+    cases = [case("readinto", FILE, buffer) for buffer in (*buffers, b"ro", "x", None, [bytearray(1)])]
+    for fd in (*FDS, DIRECTORY, READABLE, WRITABLE, -1):
+        cases += [case("readinto", fd, bytearray(5)), case("readinto", fd, bytearray())]
+    return cases
+
+
+def locking() -> list[Case]:
+    cases = []
+    for command in (os.F_LOCK, os.F_TLOCK, os.F_ULOCK, os.F_TEST, 99, "x", None):
+        cases += [case("lockf", FILE, command, length) for length in (0, 5, -1, 2**62, 2**63, "x", 1.5)]
+        cases += [case("lockf", fd, command, 0) for fd in (*FDS, DIRECTORY, READABLE, -1)]
+        cases += [case("lockf", Fd("file", os.O_RDONLY), command, 3)]
     return cases
 
 

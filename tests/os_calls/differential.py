@@ -98,7 +98,7 @@ class Place:
         """What the call returned or raised, what it made of its buffers, and what is here now."""
         if case.function == "close" and not isinstance(result, BaseException):
             self.fds = {fd: number for fd, number in self.fds.items() if number not in args}
-        buffers = [value for value in args if isinstance(value, list | tuple)]
+        buffers = [value for value in args if isinstance(value, list | tuple | bytearray)]
         return self.plain(case, result), buffers, self.positions(), self.tree.look()
 
     def plain(self, case: Case, result: Any) -> Any:

@@ -1,0 +1,1 @@
+# POSIX locks. See _os_locks.pyx.
