@@ -21,7 +21,6 @@ from typing import Any
 import ringloop.os
 from ringloop._buffered import BufferedFile
 from ringloop._files import File
-from ringloop._raw import RawFile
 from ringloop._sendfile import OFFSET_IS_TRUE, file_below
 
 # Read at once. More than asyncio's 16 KiB over a transport: a call has its price, and a TLS record 16 KiB.
@@ -60,13 +59,46 @@ class _Reader:
         length = self._block_bytes
         if self._left_bytes is not None:
             length = min(length, self._left_bytes)
-            if length == 0:
+            if length <= 0:
                 return b""
-        block = await ringloop.os.pread(self._fd, length, self.position)
+        block = await self._read_block(length)
         self.position += len(block)
         if self._left_bytes is not None:
             self._left_bytes -= len(block)
         return block
+
+    async def _read_block(self, length: int) -> bytes:
+        return await ringloop.os.pread(self._fd, length, self.position)
+
+
+class _StreamReader(_Reader):
+    """Reads a file of ringloop's that is no regular one, such as a FIFO, as far as that has come."""
+
+    def __init__(self, file: Any, position: int, count: int | None, block_bytes: int) -> None:
+        super().__init__(-1, position, count, block_bytes)
+        self._read_file = file.read1 if isinstance(file, BufferedFile) else file.read
+
+    async def _read_block(self, length: int) -> bytes:
+        return bytes(await self._read_file(length))
+
+
+async def _ringloop_reader(file: Any, offset: Any, count: int | None, block_bytes: int) -> _Reader:
+    """A reader of a file of ringloop's. Raises what `readinto`, or seek() to `offset`, raises."""
+    readinto = file.readinto  # which a text file has not
+    if not file.readable():
+        await readinto(bytearray(1))
+    fd = file.fileno()
+    is_regular = stat.S_ISREG(os.fstat(fd).st_mode)
+    if is_regular:
+        await file.flush()
+    position = 0
+    if offset or OFFSET_IS_TRUE:
+        position = await file.seek(offset)
+    elif is_regular:
+        position = await file.tell()
+    if is_regular:
+        return _Reader(fd, position, count, block_bytes)
+    return _StreamReader(file, position, count, block_bytes)
 
 
 async def _reader(file: Any, offset: int, count: int | None, block_bytes: int) -> _Reader | None:
@@ -74,24 +106,21 @@ async def _reader(file: Any, offset: int, count: int | None, block_bytes: int) -
 
     Exact types of `io`: a subclass, or an object around a file, may read in its own way.
     """
+    if isinstance(file, File):
+        return await _ringloop_reader(file, offset, count, block_bytes)
     if not isinstance(offset, int) or offset < 0:
         return None
     if count is not None and (not isinstance(count, int) or count <= 0):
         return None
-    if not isinstance(file, (BufferedFile, RawFile)):
-        raw = file.raw if type(file) is io.BufferedReader else file
-        if type(raw) is not io.FileIO:
-            return None
+    raw = file.raw if type(file) is io.BufferedReader else file
+    if type(raw) is not io.FileIO:
+        return None
     if not file.readable():
         return None
     fd = file.fileno()
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         return None
-    if isinstance(file, File):
-        await file.flush()
-        position = await (file.seek(offset) if offset or OFFSET_IS_TRUE else file.tell())
-    else:
-        position = file.seek(offset) if offset or OFFSET_IS_TRUE else file.tell()
+    position = file.seek(offset) if offset or OFFSET_IS_TRUE else file.tell()
     return _Reader(fd, position, count, block_bytes)
 
 

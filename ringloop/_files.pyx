@@ -20,6 +20,7 @@ import warnings
 
 cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.number cimport PyNumber_Index
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF
 from libc.stdint cimport int64_t
@@ -54,8 +55,8 @@ cdef tuple NAMES = (
 # --- what any file object's arguments are
 
 cdef int64_t index(object value) except? -1:
-    """An argument that must be an integer."""
-    return value.__index__() if type(value) is not int and hasattr(value, "__index__") else value
+    """An argument that must be an integer: C would take a float for one."""
+    return value if type(value) is int else PyNumber_Index(value)
 
 
 cdef Py_ssize_t size_of(object value) except? -2:
@@ -530,11 +531,11 @@ cdef class File:
 
         With wait=False raises BlockingIOError if another has it. May be cancelled while it waits.
         """
-        return self.call(FILE_LOCK, (shared, wait), None if start is None else (start, length))
+        return self.call(FILE_LOCK, (shared, wait), None if start is None else (index(start), index(length)))
 
     def unlock(self, *, start=None, length=0):
         """Flushes, and gives back a lock() with the same `start` and `length`."""
-        return self.call(FILE_UNLOCK, None if start is None else (start, length))
+        return self.call(FILE_UNLOCK, None if start is None else (index(start), index(length)))
 
     def __aenter__(self):
         return self.call(FILE_ENTER)

@@ -11,6 +11,7 @@ import os
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.number cimport PyNumber_Index
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset, strlen
 from posix.unistd cimport close as close_fd
@@ -181,11 +182,16 @@ def make_call(long number, tuple arguments):
     return request
 
 
+cdef inline object exact(object value):
+    """An argument that must be an integer: C would take a float for one."""
+    return value if type(value) is int else PyNumber_Index(value)
+
+
 cdef inline int descriptor(object value) except? -1:
     """The number of an fd, or of an object that has one."""
     if type(value) is not int and hasattr(value, "fileno"):
         value = value.fileno()
-    return value
+    return exact(value)
 
 
 cdef bytes text_for_kernel(object text):
@@ -280,14 +286,14 @@ cdef class Request(Call):
         cdef int kind = self.spec.kinds[position]
         cdef int field = self.spec.fields[position]
         if kind == KIND_INTEGER or kind == KIND_CONSTANT:
-            return self.store(field, <uint64_t> <int64_t> value | self.spec.bits[position])
+            return self.store(field, <uint64_t> <int64_t> exact(value) | self.spec.bits[position])
         if kind == KIND_FD:
             return self.store(field, <uint64_t> <int64_t> descriptor(value))
         if kind == KIND_DIRECTORY:
             return self.store(
                 field, <uint64_t> <int64_t> (AT_FDCWD if value is None else descriptor(value)))
         if kind == KIND_POSITION:
-            return self.store(field, <uint64_t> <int64_t> (-1 if value is None else value))
+            return self.store(field, <uint64_t> <int64_t> (-1 if value is None else exact(value)))
         if kind == KIND_PATH:
             return self.fill_path(position, value)
         if kind == KIND_DATA_LIST or kind == KIND_MEMORY_LIST:
@@ -304,9 +310,11 @@ cdef class Request(Call):
         cdef Lock lock
         cdef bytes memory
         cdef int64_t offset
-        if kind == KIND_LENGTH:
+        if kind == KIND_LENGTH or kind == KIND_ROOM:
+            value = exact(value)
             if value < 0:
                 raise ValueError(f"{self.spec.name}(): a length must not be negative")
+        if kind == KIND_LENGTH:
             self.kept = memory = PyBytes_FromStringAndSize(NULL, min(value, IO_BYTES_MAX))
             return self.point(position, PyBytes_AS_STRING(memory), PyBytes_GET_SIZE(memory))
         elif kind == KIND_ROOM:
@@ -320,7 +328,7 @@ cdef class Request(Call):
         elif kind == KIND_OFFSET:
             if value is None:
                 return 0
-            offset = value
+            offset = exact(value)
             memory = self.room(sizeof(offset))
             memcpy(PyBytes_AS_STRING(memory), &offset, sizeof(offset))
         elif kind == KIND_TEXT:

@@ -4,6 +4,7 @@ A worker thread serves everybody in turn, so that nothing may leave it changed, 
 the whole process relies on behind its back.
 """
 
+import operator
 from collections.abc import Mapping
 from typing import Any
 
@@ -47,6 +48,7 @@ def number(name: str) -> int:
 
 def check(nr: int, arguments: tuple[Any, ...]) -> None:
     """Raises what is wrong with a system call that is to run on a worker."""
+    nr = operator.index(nr)
     if not 0 <= nr <= _NUMBER_MAX:
         raise ValueError(f"{nr} is no system call's number")
     name = _REFUSED_NUMBERS.get(nr)

@@ -423,6 +423,48 @@ async def test_a_text_file_of_ringloop_is_refused(path: Path, way: Any) -> None:
             await line.send(file)
 
 
+@NO_COROUTINES
+async def test_over_tls_what_comes_through_a_fifo_of_ringloop(tmp_path: Path) -> None:
+    """The file cannot be set behind what was sent, which is told as by asyncio of its own."""
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    for buffering in (0, -1):
+        async with by_tls() as line:
+            with fifo.open("rb+", buffering=0) as feed:
+                async with ringloop.open(fifo, "rb", buffering=buffering) as file:
+                    feed.write(b"through the FIFO")
+                    with pytest.raises((OSError, io.UnsupportedOperation), match=r"[sS]eek"):
+                        await line.send(file, 0, 16)
+                    if OLD_FALLBACK:
+                        receiving = Background(receive_exactly, line.peer, 16)
+                        assert await asyncio.to_thread(receiving.finish) == b"through the FIFO"
+
+
+@NO_COROUTINES
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [((-1,), OSError), ((0.5,), TypeError), (("0",), TypeError), ((0, 0), ValueError), ((5, -3), ValueError)],
+)
+async def test_over_tls_wrong_arguments_for_files_of_ringloop(
+    path: Path, arguments: tuple[Any, ...], expected: Any
+) -> None:
+    """Without a coroutine that nobody awaits."""
+    async with by_tls() as line, ringloop.open(path, "rb") as file:
+        with contextlib.suppress(expected):
+            assert await line.send(file, *arguments) == 0
+
+
+@NO_COROUTINES
+async def test_over_tls_files_of_ringloop_that_will_not_do(path: Path, tmp_path: Path) -> None:
+    async with by_tls() as line:
+        async with ringloop.open(path, encoding="latin-1") as file:
+            with pytest.raises(AttributeError, match="readinto"):
+                await line.send(file, 5)
+        async with ringloop.open(tmp_path / "new", "wb") as file:
+            with pytest.raises(io.UnsupportedOperation):
+                await line.send(file)
+
+
 @pytest.mark.beyond_asyncio("its files are read by threads")
 async def test_over_tls_no_thread_is_started(path: Path) -> None:
     async with by_tls() as line:

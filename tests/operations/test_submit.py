@@ -271,6 +271,9 @@ def test_what_is_wrong_is_said() -> None:
             ringloop.submit("open", "a\0b", 0)
         with pytest.raises(OverflowError):
             ringloop.submit("listen", 0, 1 << 40)
+        for operation in (("read", 0.0, 1), ("read", 0, 1.5), ("read", 0, 1, 0.5), ("open", "a", 0.0)):
+            with pytest.raises(TypeError, match="'float' object cannot be interpreted as an integer"):
+                ringloop.submit(*operation)
         with pytest.raises(BufferError, match="not writable"):
             ringloop.submit("readinto", 0, b"constant")
 

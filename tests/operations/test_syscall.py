@@ -77,6 +77,8 @@ async def test_wrong_arguments() -> None:
         ringloop.syscall(GETPID, 1 << 64)
     with pytest.raises(TypeError):
         ringloop.syscall(GETPID, 1.5)
+    with pytest.raises(TypeError, match="'float' object"):
+        ringloop.syscall(GETPID + 0.5)  # type: ignore[arg-type]
 
 
 def test_numbers_are_those_of_the_c_library() -> None:
