@@ -124,6 +124,8 @@ cdef object try_recv(int fd, Py_ssize_t size):
     cdef Py_ssize_t count
     if size < 0:
         raise ValueError("negative buffersize in recv")
+    if size == 0:
+        return b""  # as a socket's recv(), which asks nobody: the kernel would wait, or take a datagram
     # A bare pointer: only an object with a single reference can be cut.
     chunk = PyBytes_FromStringAndSize(NULL, size)
     if chunk == NULL:
@@ -372,7 +374,10 @@ cdef class Sockets(LoopCore):
         """Receives into a writable buffer; returns how many bytes."""
         cdef ReadyWait wait
         cdef int fd = self.checked_socket(sock)
-        cdef Py_ssize_t count = try_recv_into(fd, buf)
+        cdef Py_ssize_t count
+        if writable_length(buf) == 0:
+            return 0
+        count = try_recv_into(fd, buf)
         if count < 0:
             wait = ReadyWait(self, sock, POLLIN)
             try:
@@ -484,6 +489,15 @@ cdef Py_ssize_t try_recv_into(int fd, object target) except -2:
             return -1
         raise os_error()
     return count
+
+
+cdef Py_ssize_t writable_length(object target) except -1:
+    cdef Py_buffer view
+    cdef Py_ssize_t length
+    get_writable(target, &view)
+    length = view.len
+    PyBuffer_Release(&view)
+    return length
 
 
 cdef Py_ssize_t buffer_length(object data) except -1:

@@ -105,6 +105,18 @@ async def test_zero_length_calls() -> None:
         assert await loop.sock_recv_into(ours, bytearray()) == 0
         assert await loop.sock_sendall(ours, b"") is None
         assert await loop.sock_recv(ours, 10) == b"x"
+        # Nobody is asked for nothing, and so nothing is waited for.
+        assert await loop.sock_recv(ours, 0) == b""
+        assert await loop.sock_recv_into(ours, bytearray()) == 0
+
+
+async def test_zero_bytes_of_a_datagram_leave_it_there() -> None:
+    loop = asyncio.get_running_loop()
+    with udp_pair() as (ours, peer):
+        peer.sendto(b"datagram", ours.getsockname())
+        assert await loop.sock_recv(ours, 0) == b""
+        assert await loop.sock_recv_into(ours, bytearray()) == 0
+        assert await loop.sock_recv(ours, 100) == b"datagram"
 
 
 async def test_data_and_addresses_of_datagrams() -> None:
