@@ -19,7 +19,7 @@ from ringloop._files cimport (
     FILE_CLOSE, FILE_DETACH, FILE_ENTER, FILE_EXIT, FILE_FLUSH, FILE_NEXT, FILE_PEEK, FILE_PREAD, FILE_PWRITE,
     FILE_READ, FILE_READ1, FILE_READINTO, FILE_READINTO1, FILE_READLINE, FILE_READLINES, FILE_SEEK, FILE_TELL,
     FILE_TRUNCATE, FILE_WRITE, ITEM_WORK, WORK_AT_ONCE, FileCall, check_bytes, index, lock_writable, size_of,
-    unsupported,
+    unsupported, whence_of,
 )
 from ringloop._descriptor cimport PIECE_BYTES, STREAM_BYTES, Descriptor, Layer
 from ringloop._ops cimport RL_WOULD_BLOCK
@@ -382,7 +382,7 @@ cdef class BufferedFile(Layer):
     cdef object seek_now(self, object offset, object whence):
         cdef RawFile raw = self.raw_file
         cdef int64_t target = index(offset)
-        cdef int how = <int> index(whence)
+        cdef int how = whence_of(whence)
         if how < 0 or how > SEEK_HOLE:
             raise ValueError(f"whence value {how} unsupported")
         self.check_open("seek of")

@@ -59,6 +59,13 @@ cdef int64_t index(object value) except? -1:
     return value if type(value) is int else PyNumber_Index(value)
 
 
+cdef int whence_of(object value) except? -1:
+    cdef int64_t number = index(value)
+    if number != <int> number:
+        raise OverflowError("Python int too large to convert to C int")
+    return <int> number
+
+
 cdef Py_ssize_t size_of(object value) except? -2:
     """An argument that is an integer or None, which is -1."""
     if value is None:

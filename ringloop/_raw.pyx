@@ -6,7 +6,7 @@ import os
 cimport cython
 from cpython.buffer cimport PyBuffer_Release
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport INT64_MAX, int64_t, uint64_t
 from libc.string cimport memcpy
 
 from ringloop._descriptor cimport (
@@ -15,7 +15,7 @@ from ringloop._descriptor cimport (
 from ringloop._files cimport (
     FILE_CLOSE, FILE_ENTER, FILE_EXIT, FILE_FLUSH, FILE_NEXT, FILE_PREAD, FILE_PWRITE, FILE_READ,
     FILE_READALL, FILE_READINTO, FILE_READLINE, FILE_READLINES, FILE_SEEK, FILE_TELL, FILE_TRUNCATE,
-    FILE_WRITE, FileCall, check_bytes, index, lock_writable, size_of,
+    FILE_WRITE, FileCall, check_bytes, index, lock_writable, size_of, whence_of,
 )
 from ringloop._flight cimport RL_OP_CLOSE, RL_SQE_ASYNC
 from ringloop._ops cimport RL_WOULD_BLOCK, rl_resident_close, rl_resident_forget, rl_resident_read_rest
@@ -34,7 +34,7 @@ cdef extern from "<sys/syscall.h>" nogil:
     enum: SYS_fcntl, SYS_fdatasync, SYS_flock, SYS_fsync, SYS_ftruncate, SYS_lseek
 
 cdef extern from "<unistd.h>" nogil:
-    enum: SEEK_CUR, SEEK_END
+    enum: SEEK_SET, SEEK_CUR, SEEK_END
 
 # Beyond, the kernel knows whether a file on this file system can have such a position.
 cdef int64_t POSITION_CERTAIN_MAX = 1_099_511_627_776
@@ -156,7 +156,7 @@ cdef class RawFile(Descriptor):
     cdef object seek_now(self, object offset, object whence):
         cdef int64_t target = index(offset)
         cdef int64_t base = 0
-        cdef int how = <int> index(whence)
+        cdef int how = whence_of(whence)
         if not self.regular or how > SEEK_END or how < 0:
             return NotImplemented
         if how == SEEK_CUR:
@@ -313,7 +313,15 @@ cdef class RawFile(Descriptor):
             await self._slow_write(line, None)
 
     async def _slow_seek(self, offset, whence):
-        result = await self.raw_call("lseek", SYS_lseek, <uint64_t> <int64_t> index(offset), index(whence))
+        cdef int how = whence_of(whence)
+        cdef int64_t target = index(offset)
+        if how == SEEK_CUR and self.regular:
+            self.locate()  # the kernel has another position
+            if target > INT64_MAX - self.position:
+                raise OSError(EINVAL, os.strerror(EINVAL))
+            target += self.position
+            how = SEEK_SET
+        result = await self.raw_call("lseek", SYS_lseek, <uint64_t> target, how)
         self.leftover = None
         self.position = result
         return result

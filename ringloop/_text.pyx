@@ -434,7 +434,7 @@ cdef class TextFile(Layer):
                 raise StopAsyncIteration
             return line
         if kind == FILE_READLINE:
-            size = size_of(call.one)
+            size = <Py_ssize_t> index(call.one)  # unlike the others, no None
             self.check_reads()
             return self.line_now(size)
         if kind == FILE_READ:

@@ -64,3 +64,33 @@ async def test_floats_are_no_positions(tmp_path: Path, mode: str) -> None:
             with pytest.raises(TypeError, match="'float' object cannot be interpreted as an integer"):
                 await call()
     assert path.read_bytes() == b"0123456789"
+
+
+@pytest.mark.parametrize("buffering", [0, -1])
+@pytest.mark.parametrize("mode", ["rb+", "wb+", "ab+"])
+async def test_positions_beyond_a_tebibyte(tmp_path: Path, mode: str, buffering: int) -> None:
+    paths = tmp_path / "ringloop", tmp_path / "blocking"
+    for path in paths:
+        path.write_bytes(b"x" * 23)
+    far = 1 << 40
+    async with ringloop.open(paths[0], mode, buffering=buffering) as file:
+        with open(paths[1], mode, buffering=buffering) as blocking:
+            for arguments in (
+                (far, 1),
+                (5, 1),
+                (far,),
+                (-10, 1),
+                (7, 1),
+                (far, 2),
+                (1 << 62, 1),
+                (1, 1),
+                ((1 << 63) - 1,),
+                (1, 1),
+                (0, 1 << 40),
+                (3, 1 << 32),
+            ):
+                expected = await outcome(lambda: blocking.seek(*arguments))  # noqa: B023
+                found = await outcome(lambda: file.seek(*arguments))  # noqa: B023
+                assert found[0] == expected[0] if isinstance(expected, tuple) else found == expected
+                assert await file.tell() == blocking.tell()
+                assert (await file.read(5)) == blocking.read(5)
