@@ -50,8 +50,12 @@ def launch_links(LoopCore loop, list requests, owner):
     """Submits them as one. `owner` is told of each by `_completed(request)`, or by `_dropped(request)`."""
     cdef Request request
     cdef Request linked = None
+    cdef bint waits = False
     for request in reversed(requests):
         request.join(loop, owner, linked)
-        request.bounded = request is requests[0]  # one of them is in flight at a time
+        request.bounded = False
+        waits |= request.spec.waits
         linked = request
+    # One of them is in flight at a time: the first stands for all in the bound, and in the line for it.
+    linked.bounded = not waits
     loop.submit(linked)

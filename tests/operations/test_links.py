@@ -282,6 +282,36 @@ async def test_cancelled_while_a_link_waits(world: World, behind: int) -> None:
     assert os.read(end, 100)[-4:] == b"kept"
 
 
+async def test_links_that_wait_for_peers_keep_nobody_from_going_on(world: World) -> None:
+    loop: Any = asyncio.get_running_loop()
+    if not is_ringloop(loop):
+        return
+    ours, _ = world.sockets()
+
+    async def wait() -> None:
+        c = ringloop.chain()
+        c.recv(ours, 1)
+        c.nop()
+        await c
+
+    async def wait_behind() -> None:
+        c = ringloop.chain()
+        c.nop()
+        c.recv(ours, 1)
+        c.nop()
+        await c
+
+    waiting = [asyncio.ensure_future(function()) for function in (wait, wait_behind) for _ in range(400)]
+    while loop._counters()["in_flight"] < 400:
+        await asyncio.sleep(0)
+    c, data = made()
+    await c
+    assert data.result() == BEGIN
+    for task in waiting:
+        task.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+
+
 @ringloop_only
 @pytest.mark.parametrize("turns", range(1, 7))
 def test_a_loop_closes_under_links_that_wait(world: World, turns: int) -> None:
