@@ -154,6 +154,11 @@ async def test_a_buffer_is_locked_until_a_pipe_has_something() -> None:
         os.close(feed)
 
 
+def test_what_looks_at_no_file_is_the_standard_librarys() -> None:
+    for name in ("join", "relpath", "expandvars", "splitext", "commonpath"):
+        assert getattr(ringloop.os.path, name) is getattr(os.path, name)
+
+
 async def test_the_same_open_file(file: tuple[Path, int]) -> None:
     path, fd = file
     with open(path, "rb") as other:
