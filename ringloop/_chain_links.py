@@ -3,7 +3,8 @@
 Steps that need no value which is yet to come are linked: the kernel begins each when the one before it has
 gone well. What can feed a link is the file that an open before it puts into a slot, and the memory that a
 read before it fills, as far as that was not short: then the kernel begins no more of them, and chains.py goes
-on from there.
+on from there. A step that depends on another in any other way, as by `after`, is only linked to it if its
+failure has that effect, which not every operation's has.
 
 Only what is opened for reading goes into a slot. Emptying one does not ask the file system what it could not
 write (`flush` of the kernel's file operations, by which close() reports for NFS and FUSE), and lets go of the
@@ -203,6 +204,9 @@ class Plan:
             return False
         if not can_link(loop, step.op):
             return False
+        for needed in step.needs:
+            if needed in known and needed.entry.name not in operations.BREAK_LINKS:
+                return False  # it would begin although that one failed
         for place, promise in step.promises:
             if promise.step not in known:
                 continue
