@@ -157,7 +157,7 @@ class Plan:
 
     def _choose_slot(self, loop: Any, step: Step, request: Any) -> bool:
         """Whether those behind a step have what they need of it."""
-        if not self._fits_a_slot(step):
+        if not self._fits_a_slot(loop, step):
             return True
         slot = take_slot(loop)
         if slot:
@@ -172,21 +172,21 @@ class Plan:
                 self._files.opened_nothing(link.request)
                 link.request.open_into(0)
 
-    def _fits_a_slot(self, step: Step) -> bool:
+    def _fits_a_slot(self, loop: Any, step: Step) -> bool:
         """Whether it is an open for reading, and every use of the fd is one that can be of a slot."""
         fits = self._fitting.get(step)
         if fits is None:
-            fits = self._fitting[step] = self._can_be_in_a_slot(step)
+            fits = self._fitting[step] = self._can_be_in_a_slot(loop, step)
         return fits
 
-    def _can_be_in_a_slot(self, step: Step) -> bool:
+    def _can_be_in_a_slot(self, loop: Any, step: Step) -> bool:
         if step.entry.name != "openat" or step.is_kept:
             return False
         flags = step.args[1] if len(step.args) > 1 else step.kwargs.get("flags")
         if not isinstance(flags, int) or flags & (os.O_ACCMODE | os.O_PATH) != os.O_RDONLY:
             return False
         return all(
-            promise.function is None and _takes_slot(user, place)
+            promise.function is None and _takes_slot(loop, user, place)
             for user, place, promise in self._users_of(step)
         )
 
@@ -211,7 +211,7 @@ class Plan:
             if promise.step not in known:
                 continue
             is_memory = promise.step.entry.name == "read" and _kind(step, place) == "data"
-            if promise.function is not None or not (is_memory or self._fits_a_slot(promise.step)):
+            if promise.function is not None or not (is_memory or self._fits_a_slot(loop, promise.step)):
                 return False
         return True
 
@@ -225,8 +225,11 @@ class Plan:
         return step in known or self._files.has_slot(step)
 
 
-def _takes_slot(step: Step, place: int | str) -> bool:
-    return place in (0, "fd") and (step.entry.name == "close" or operations.takes_slot(step.entry))
+def _takes_slot(loop: Any, step: Step, place: int | str) -> bool:
+    # A worker, who does what the driver has not, would take its number for that of an fd.
+    if place not in (0, "fd") or not can_link(loop, step.op):
+        return False
+    return step.entry.name == "close" or operations.takes_slot(step.entry)
 
 
 def _kind(step: Step, place: int | str) -> str:

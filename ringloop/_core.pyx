@@ -493,7 +493,6 @@ cdef class LoopCore(Flight):
 
         The thread that ran the loop may never touch it again, and no other could ask the kernel for these.
         """
-        cdef int error
         self.end_pass()
         if self.driver == NULL or self.settling == 0:
             return 0
@@ -504,10 +503,7 @@ cdef class LoopCore(Flight):
                 if (<Operation> operation).settles:
                     self.cancel(operation)
             while self.settling:
-                error = self.driver.calls.enter(self.driver, 1, RL_WAIT_FOREVER)
-                if error < 0:
-                    raise OSError(-error, os.strerror(-error), "io_uring_enter")
-                self.collect()
+                self.await_cancelled()
         finally:
             self.line_stands = False
         return 0
@@ -555,11 +551,10 @@ cdef class LoopCore(Flight):
         self.collect()
         for operation in self.list_operations():
             self.cancel(operation)
-        while error == 0 and self.in_flight:
-            error = self.driver.calls.enter(self.driver, 1, RL_WAIT_FOREVER)
-            self.collect()
         if error < 0:
             raise OSError(-error, os.strerror(-error), "io_uring_enter")
+        while self.in_flight:
+            self.await_cancelled()
         return True
 
     cdef int drop_queues(self) except -1:

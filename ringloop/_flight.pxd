@@ -129,13 +129,6 @@ cdef enum OperationState:
     OPERATION_DONE         # the last completion was collected; may be submitted again
 
 
-cdef enum CancelLater:     # as soon as what is linked to another has begun
-    CANCEL_NOT
-    CANCEL_WANTED
-    CANCEL_BEGINS          # the one before it is over
-    CANCEL_BEGUN           # and the kernel is asked to go on
-
-
 cdef class Flight(Callbacks)
 
 
@@ -150,9 +143,6 @@ cdef class Operation:
     cdef bint settles      # lends memory or makes progress that only its CQE tells: never outlives a run
     cdef Operation linked  # submitted with it, and begins when it has gone well; None: nothing does
     cdef bint is_link      # one of several that were submitted as one
-    cdef bint follows      # another of them,
-    cdef bint waits        # which is not over
-    cdef CancelLater cancel_later
     cdef bint was_cut      # from its links: it will not begin
 
     cdef void prepare(self, rl_sqe *sqe) noexcept
@@ -190,8 +180,7 @@ cdef class Flight(Callbacks):
     cdef uint32_t turns_granted    # how many had their turn in this pass,
     cdef uint32_t turns_taken      # and how many of these were in time
     cdef uint64_t slots_taken      # a bit for each slot of the driver's that somebody has, the first's lowest
-    cdef bint cancels_later        # somebody with `cancel_later` may have begun
-    cdef bint cancels_begun        # they are just being cancelled
+    cdef size_t links_in_flight
 
     cdef rl_sqe *take_sqe(self) except NULL
     cdef int submit(self, Operation operation) except -1
@@ -199,16 +188,14 @@ cdef class Flight(Callbacks):
     cdef void enter_flight(self, Operation operation) noexcept
     cdef int submit_links(self, Operation operation) except -1
     cdef void mend_links(self) noexcept
-    cdef void go_on_behind(self, Operation operation) noexcept
-    cdef int cancel_begun(self) except -1
-    cdef int cancel_marked(self) except -1
+    cdef int cancel_links(self) except -1
+    cdef int await_cancelled(self) except -1
     cdef int take_slot(self) noexcept
     cdef void give_slot(self, int slot) noexcept
     cdef int submit_work(self, Operation operation) except -1
     cdef int admit(self) except -1
     cdef int cancel_line(self) except -1
     cdef int cancel(self, Operation operation) except -1
-    cdef int cancel_submitted(self, Operation operation) except -1
     cdef int cancel_at_once(self, Operation operation) except -1
     cdef int flush(self) except -1
     cdef int collect(self) except -1

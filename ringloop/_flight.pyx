@@ -43,6 +43,8 @@ cdef enum:
     # Threads for what the driver cannot do, or cannot do without blocking.
     WORKER_THREADS_MAX = 32
     WORKER_IDLE_NS = 5_000_000_000
+    # When to ask again for the end of links that may not have begun.
+    CANCEL_AGAIN_NS = 1_000_000
     # Provided receive buffers are emptied as their completions are collected, so that few suffice, and few
     # stay in the L2 cache.
     BUFFER_GROUP = 1
@@ -198,9 +200,8 @@ cdef class Flight(Callbacks):
             sqe.user_data = <uint64_t> <void *> link
             if link.linked is not None:
                 sqe.flags |= RL_SQE_IO_LINK
-            link.follows = link.waits = link is not operation
-            link.cancel_later = CANCEL_NOT
             link.was_cut = False
+            self.links_in_flight += 1
             self.enter_flight(link)
             link = link.linked
         return 0
@@ -278,23 +279,11 @@ cdef class Flight(Callbacks):
 
     cdef int cancel(self, Operation operation) except -1:
         """Asks for the end of an operation in flight; its last completion tells what came of it."""
+        cdef rl_sqe *sqe
         if operation.state == OPERATION_QUEUED:
             move(operation, OPERATION_DONE)
             return self.push_completion(operation, -ECANCELED)
         if operation.state != OPERATION_SUBMITTED or self.driver == NULL:
-            return 0
-        if operation.waits:
-            operation.cancel_later = CANCEL_WANTED
-            return 0
-        if operation.follows:
-            operation.cancel_later = CANCEL_BEGINS
-            self.cancels_later = True
-            return self.cancel_begun()
-        return self.cancel_submitted(operation)
-
-    cdef int cancel_submitted(self, Operation operation) except -1:
-        cdef rl_sqe *sqe
-        if operation.state != OPERATION_SUBMITTED:
             return 0
         if operation.work != NULL:
             rl_workers_cancel(self.workers, operation.work)
@@ -318,45 +307,37 @@ cdef class Flight(Callbacks):
         self.flush()
         return 0
 
-    cdef void go_on_behind(self, Operation operation) noexcept:
-        """What is linked to it begins now, or is cancelled by the driver."""
-        cdef Operation link = operation.linked
-        if link is not None:
-            link.waits = False
-            if link.cancel_later == CANCEL_WANTED:
-                link.cancel_later = CANCEL_BEGINS
-                self.cancels_later = True
+    cdef int cancel_links(self) except -1:
+        """Asks again for the end of the links whose end was asked for.
 
-    cdef int cancel_begun(self) except -1:
-        """Cancels what was to be as soon as it begins: nobody finds a request that waits for its link."""
-        cdef void *item
-        if self.cancels_begun:
-            return 0
-        self.cancels_begun = True
-        try:
-            while self.cancels_later:
-                self.cancels_later = False
-                item = self.first_operation
-                while item != NULL:
-                    if (<Operation> item).cancel_later == CANCEL_BEGINS:
-                        (<Operation> item).cancel_later = CANCEL_BEGUN
-                    item = (<Operation> item).behind
-                # It begins in the kernel's task work, after the completion of the one before it.
-                self.flush()
-                self.cancel_marked()
-        finally:
-            self.cancels_begun = False
+        Nobody finds one that has not begun. The kernel begins it after the completion of the one before it,
+        from task work or, a little later, on one of its own threads (io_wq_free_work, Linux 6.18).
+        """
+        cdef rl_sqe *sqe
+        cdef void *item = self.first_operation
+        while item != NULL and rl_driver_room(self.driver) > 0:
+            if (<Operation> item).is_link and (<Operation> item).state == OPERATION_CANCELLING:
+                sqe = rl_driver_sqe(self.driver)
+                sqe.opcode = RL_OP_ASYNC_CANCEL
+                sqe.fd = -1
+                sqe.address = <uint64_t> item
+            item = (<Operation> item).behind
         return 0
 
-    cdef int cancel_marked(self) except -1:
-        cdef void *item = self.first_operation
-        while item != NULL:
-            if (<Operation> item).cancel_later == CANCEL_BEGUN:
-                (<Operation> item).cancel_later = CANCEL_NOT
-                self.cancel_submitted(<Operation> item)
-                item = self.first_operation  # to make room may have changed the list
-            else:
-                item = (<Operation> item).behind
+    cdef int await_cancelled(self) except -1:
+        """Waits for a completion, as what is in flight was asked to end."""
+        cdef int64_t timeout_ns = RL_WAIT_FOREVER
+        cdef int error = 0
+        if self.links_in_flight:
+            # First by itself: each of these completes at once, and would end the wait.
+            self.cancel_links()
+            error = self.driver.calls.enter(self.driver, 0, 0)
+            timeout_ns = CANCEL_AGAIN_NS
+        if error == 0:
+            error = self.driver.calls.enter(self.driver, 1, timeout_ns)
+        self.collect()
+        if error < 0:
+            raise OSError(-error, os.strerror(-error), "io_uring_enter")
         return 0
 
     cdef int take_slot(self) noexcept:
@@ -402,16 +383,14 @@ cdef class Flight(Callbacks):
             else:
                 self.leave_flight(operation)
                 if operation.is_link:
+                    self.links_in_flight -= 1
                     if operation.was_cut:
                         entry.result = -ECANCELED
-                    self.go_on_behind(operation)
             entry.payload = operation.collect(entry.result, entry.flags)
             rl_ready_push(&self.ready, entry)
         self.collect_works()
         if self.line_waits:
             self.admit()
-        if self.cancels_later:
-            self.cancel_begun()
         return 0
 
     cdef int collect_works(self) except -1:

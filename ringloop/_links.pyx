@@ -59,3 +59,9 @@ def launch_links(LoopCore loop, list requests, owner):
     # One of them is in flight at a time: the first stands for all in the bound, and in the line for it.
     linked.bounded = not waits
     loop.submit(linked)
+
+
+def cancel_links(LoopCore loop):
+    """Asks again for the end of those whose end was asked for: some may not have begun then."""
+    if loop.driver != NULL:
+        loop.cancel_links()

@@ -18,8 +18,8 @@ from posix.unistd cimport close as close_fd
 
 from ringloop._core cimport LoopCore
 from ringloop._flight cimport (
-    ENSURE, OPERATION_NEW, RL_OP_CLOSE, RL_OP_MSG_RING, RL_OP_OPENAT, RL_OP_READ, RL_OP_RECVMSG, RL_OP_STATX,
-    RL_SQE_ASYNC, RL_SQE_FIXED_FILE, rl_sqe,
+    ENSURE, OPERATION_NEW, RL_OP_CLOSE, RL_OP_MSG_RING, RL_OP_OPENAT, RL_OP_READ, RL_OP_RECVMSG,
+    RL_OP_STATX, RL_SQE_ASYNC, RL_SQE_FIXED_FILE, Flight, rl_sqe,
 )
 from ringloop._ops cimport (
     CALL_OVER, RL_RESIDENT_BYTES_MAX, RL_WOULD_BLOCK, Call, rl_execute_with_priority, rl_resident,
@@ -522,6 +522,11 @@ cdef class Request(Call):
         self.settles = self.is_link = True
         self.linked = linked
         return self.make_ready(loop)
+
+    cdef int make_ready(self, Flight loop) except -1:
+        Call.make_ready(self, loop)
+        ENSURE(not self.uses_slot or self.work == NULL)
+        return 0
 
     cpdef bint launch(self, object loop, object owner, bint may_be_at_once) except -1:
         """Starts the operation. True: it is over already, and `owner` will not be told."""

@@ -17,7 +17,11 @@ from typing import Any
 from ringloop import operations
 from ringloop._chain_links import Link, OpenFiles, Plan
 from ringloop._chain_steps import Step
-from ringloop._links import launch_links
+from ringloop._links import cancel_links, launch_links
+
+# When to ask again for the end of what was submitted as one.
+_CANCEL_AGAIN_S = 0.001
+_CANCEL_AGAIN_MAX_S = 0.1
 
 
 class Chain:
@@ -34,6 +38,7 @@ class Chain:
         self._close_failure: BaseException | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._is_cancelled = False
+        self._cancelling: asyncio.TimerHandle | None = None
         self._has_failed = False
         self._started = False
         self._files = OpenFiles()
@@ -170,6 +175,8 @@ class Chain:
     def _completed(self, request: Any) -> None:
         if any(link.request.is_pending for link in self._links):
             return
+        if self._cancelling is not None:
+            self._cancelling.cancel()
         links, self._links = self._links, []
         while links:
             link = links.pop(0)
@@ -256,6 +263,17 @@ class Chain:
         for link in self._links:
             if link.step is not None:
                 link.request.cancel()
+        if len(self._links) > 1:
+            self._cancel_again_later(_CANCEL_AGAIN_S)
+
+    def _cancel_again_later(self, delay_s: float) -> None:
+        """A link that has not begun is found by nobody who would cancel it."""
+        assert self._loop
+        self._cancelling = self._loop.call_later(delay_s, self._cancel_again, delay_s)
+
+    def _cancel_again(self, delay_s: float) -> None:
+        cancel_links(self._loop)
+        self._cancel_again_later(min(2 * delay_s, _CANCEL_AGAIN_MAX_S))
 
     def _conclude(self) -> Any:
         for step in self._steps:

@@ -434,8 +434,8 @@ def takes_slot(entry: Entry) -> bool:
     return has_fd and entry.name not in ("close", "epoll_wait", "msg_ring")
 
 
-#: Whose failure keeps the kernel from beginning what is linked behind them. That of fsync, ftruncate, statx and
-#: others does not (Linux 6.18: they complete without setting REQ_F_FAIL).
+#: Whose failure keeps the kernel from beginning what is linked behind them. That of fsync, ftruncate, statx
+#: and others does not (Linux 6.18: they complete without setting REQ_F_FAIL).
 BREAK_LINKS = frozenset(("openat", "read", "readinto", "readv", "write", "writev"))
 
 
