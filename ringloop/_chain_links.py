@@ -208,10 +208,10 @@ class Plan:
             if needed in known and needed.entry.name not in operations.BREAK_LINKS:
                 return False  # it would begin although that one failed
         for place, promise in step.promises:
-            if promise.step not in known:
-                continue
+            if promise.function is not None:
+                return False  # it is called in the step's turn
             is_memory = promise.step.entry.name == "read" and _kind(step, place) == "data"
-            if promise.function is not None or not (is_memory or self._fits_a_slot(loop, promise.step)):
+            if promise.step in known and not is_memory and not self._fits_a_slot(loop, promise.step):
                 return False
         return True
 

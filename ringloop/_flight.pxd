@@ -190,6 +190,7 @@ cdef class Flight(Callbacks):
     cdef void mend_links(self) noexcept
     cdef int cancel_links(self) except -1
     cdef int await_cancelled(self) except -1
+    cdef int enter_and_collect(self, uint32_t wait_count, int64_t timeout_ns) except -1
     cdef int take_slot(self) noexcept
     cdef void give_slot(self, int slot) noexcept
     cdef int submit_work(self, Operation operation) except -1

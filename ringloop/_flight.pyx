@@ -327,14 +327,17 @@ cdef class Flight(Callbacks):
     cdef int await_cancelled(self) except -1:
         """Waits for a completion, as what is in flight was asked to end."""
         cdef int64_t timeout_ns = RL_WAIT_FOREVER
-        cdef int error = 0
         if self.links_in_flight:
             # First by itself: each of these completes at once, and would end the wait.
             self.cancel_links()
-            error = self.driver.calls.enter(self.driver, 0, 0)
+            self.enter_and_collect(0, 0)
+            if not self.links_in_flight:
+                return 0
             timeout_ns = CANCEL_AGAIN_NS
-        if error == 0:
-            error = self.driver.calls.enter(self.driver, 1, timeout_ns)
+        return self.enter_and_collect(1, timeout_ns)
+
+    cdef int enter_and_collect(self, uint32_t wait_count, int64_t timeout_ns) except -1:
+        cdef int error = self.driver.calls.enter(self.driver, wait_count, timeout_ns)
         self.collect()
         if error < 0:
             raise OSError(-error, os.strerror(-error), "io_uring_enter")

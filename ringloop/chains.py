@@ -263,7 +263,8 @@ class Chain:
         for link in self._links:
             if link.step is not None:
                 link.request.cancel()
-        if len(self._links) > 1:
+        # In a forked child the loop is closed, and what is in flight is the parent's.
+        if len(self._links) > 1 and self._loop and not self._loop.is_closed():
             self._cancel_again_later(_CANCEL_AGAIN_S)
 
     def _cancel_again_later(self, delay_s: float) -> None:

@@ -134,6 +134,24 @@ async def test_a_value_begins_a_segment(world: World) -> None:
         assert numbers(c) == [[1, 2], [3, 4]]
 
 
+async def test_a_function_is_called_once_in_the_turn_of_its_step(world: World) -> None:
+    end, _ = world.pipe(b"12345")
+    seen = []
+
+    def length(text: bytes) -> int:
+        seen.append((text, data.done()))
+        return len(text)
+
+    c = ringloop.chain()
+    first = c.read(end, 2)
+    data = c.read(end, 1)
+    c.nop()
+    last = c.read(end, first.then(length))
+    await c
+    assert last.result() == b"45"
+    assert seen == [(b"12", True)]
+
+
 async def test_a_failure_is_named_and_the_rest_is_done(world: World) -> None:
     c = ringloop.chain()
     fd = c.open("/proc/self", os.O_RDONLY)
