@@ -353,7 +353,7 @@ def readinto(fd, buffer, /):
     except (TypeError, BufferError):
         raise TypeError(
             "readinto() argument 2 must be read-write bytes-like object, not "
-            + type(buffer).__name__) from None
+            + ("None" if buffer is None else type(buffer).__name__)) from None
     call.lent = True
     call.position = OWN_POSITION
     call.reads = True
