@@ -39,6 +39,7 @@ cdef class LoopCore(Flight):
 
     cdef int enable(self) except -1
     cdef int change_thread(self) except -1
+    cdef int reclaim(self) except -1
     cdef int take_driver(self, rl_driver *driver) except -1
     cdef int run_pass(self) except -1
     cdef int wait(self, int64_t timeout_ns) except -1

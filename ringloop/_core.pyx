@@ -31,9 +31,10 @@ from ringloop._callbacks cimport (
     rl_ready_pop, rl_ready_push, rl_timer, rl_timers_remove, run_handle, show_to_collector,
 )
 from ringloop._flight cimport (
-    ENSURE, OPERATION_CANCELLING, OPERATION_DONE, OPERATION_SUBMITTED, RL_OP_POLL_ADD, RL_WAIT_FOREVER,
-    Flight, Operation, create_epoll_driver, release_buffers, rl_buffers, rl_driver, rl_driver_sweep,
-    rl_driver_sweep_forked, rl_driver_wants_enter, rl_driver_wants_look, rl_sqe,
+    OPERATION_CANCELLING, OPERATION_DONE, OPERATION_SUBMITTED, RL_OP_ASYNC_CANCEL, RL_OP_POLL_ADD,
+    RL_WAIT_FOREVER, Flight, Operation, create_epoll_driver, release_buffers, rl_buffers, rl_driver,
+    rl_driver_room, rl_driver_sqe, rl_driver_sweep, rl_driver_sweep_forked, rl_driver_wants_enter,
+    rl_driver_wants_look, rl_sqe,
 )
 
 
@@ -79,7 +80,8 @@ cdef enum:
     CQ_ENTRIES = 4096
     # Bounds what a flush gathers when the network is faster than it: a thousand completions and more.
     FLUSH_PASSES_MAX = 64
-    # Waiting for the kernel to let go of a ring that its own thread cannot drain: 30 ms is usual.
+    # Waiting for the kernel to let go of a ring that its own thread cannot drain (30 ms is usual), or of what
+    # that thread executes.
     RELEASE_NAP_MS = 1
     RELEASE_NAPS_MAX = 1000
 
@@ -288,16 +290,51 @@ cdef class LoopCore(Flight):
         return 0
 
     cdef int change_thread(self) except -1:
-        """Takes a new driver for the calling thread.
+        """Takes a new driver for the calling thread, as the old one's thread may have ended.
 
-        The old one's thread may have ended, and no other can reach its requests (EEXIST). Completions that it
-        delivered are still in memory. Operations that lend memory never outlive a run, so that what is left,
-        polls and receives, moved nothing meanwhile.
+        Completions that it delivered are still in memory. Operations that lend memory never outlive a run:
+        what is left are polls, accepts and receives, which from here on move nothing.
         """
-        self.take_driver(create_driver(self.driver.calls.name.decode()))
+        cdef rl_driver *driver = create_driver(self.driver.calls.name.decode())
+        self.reclaim()
+        self.take_driver(driver)
         # Arming more than the queue holds has enabled it already.
         if not self.enabled:
             self.enable()
+        return 0
+
+    cdef int reclaim(self) except -1:
+        """Of another thread's driver: ends what would go on there, and collects what came of it.
+
+        Without DEFER_TASKRUN (6.1) the kernel executes a request on the thread that submitted it, at any
+        time: the result of an accept would arrive where nobody looks any more. That thread may be stuck in
+        the kernel: a second is the most that this waits.
+        """
+        cdef rl_driver *driver = self.driver
+        cdef rl_sqe *sqe
+        cdef int naps = 0
+        cdef size_t left, ended
+        if driver.calls.adopt(driver) != 0:
+            return 0
+        operations = [
+            operation for operation in self.list_operations() if (<Operation> operation).work == NULL]
+        left = len(operations)
+        for operation in operations:
+            if rl_driver_room(driver) == 0:
+                driver.calls.enter(driver, 0, 0)
+                left -= self.collect_left_behind()
+            sqe = rl_driver_sqe(driver)
+            if sqe == NULL:
+                break  # the kernel has no memory for what is queued: what it can end, it ends
+            sqe.opcode = RL_OP_ASYNC_CANCEL
+            sqe.fd = -1
+            sqe.address = <uint64_t> <void *> operation
+        while left and naps < RELEASE_NAPS_MAX:
+            with nogil:
+                driver.calls.enter(driver, 1, RELEASE_NAP_MS * 1000000)
+            ended = self.collect_left_behind()
+            left -= ended
+            naps += ended == 0
         return 0
 
     def _driver_refused(self, error):
@@ -310,8 +347,7 @@ cdef class LoopCore(Flight):
         cdef rl_buffers *buffers = self.buffers
         cdef Operation operation
         cdef bint cancelled
-        ENSURE(self.settling == 0)
-        self.collect()
+        self.collect_left_behind()
         self.driver = driver
         self.buffers = NULL
         self.enabled = False
@@ -546,6 +582,7 @@ cdef class LoopCore(Flight):
         """Cancels all and waits for the last completion. False on a thread that cannot reach the driver."""
         cdef int error = self.driver.calls.enter(self.driver, 0, 0)
         if error == -EEXIST:
+            self.reclaim()
             self.collect()
             return False
         self.collect()

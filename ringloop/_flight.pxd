@@ -58,6 +58,7 @@ cdef extern from "driver.h" nogil:
         const char *name
         int (*enable)(rl_driver *driver) noexcept nogil
         int (*enter)(rl_driver *driver, uint32_t wait_count, int64_t timeout_ns) noexcept nogil
+        int (*adopt)(rl_driver *driver) noexcept nogil
         void (*destroy)(rl_driver *driver) noexcept nogil
         void (*abandon)(rl_driver *driver, release_function release, void *argument) noexcept nogil
         void (*forked)(rl_driver *driver) noexcept nogil
@@ -200,6 +201,7 @@ cdef class Flight(Callbacks):
     cdef int cancel_at_once(self, Operation operation) except -1
     cdef int flush(self) except -1
     cdef int collect(self) except -1
+    cdef size_t collect_left_behind(self) except? 0
     cdef int collect_works(self) except -1
     cdef rl_buffers *need_buffers(self) except NULL
     cdef bint alive(self) noexcept

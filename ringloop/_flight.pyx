@@ -121,6 +121,34 @@ cdef class Operation:
         return repr(self)
 
 
+cdef inline int take_completion(Flight flight, const rl_cqe *cqe) except -1:
+    """Moves one to the ready queue."""
+    cdef rl_ready_entry entry
+    cdef Operation operation
+    if cqe.user_data == 0:
+        rl_driver_consumed(flight.driver)
+        return 0
+    if not rl_ready_reserve(&flight.ready):
+        raise MemoryError
+    entry.kind = RL_READY_COMPLETION
+    entry.object = <void *> cqe.user_data
+    entry.result = cqe.result
+    entry.flags = cqe.flags
+    rl_driver_consumed(flight.driver)
+    operation = <Operation> entry.object
+    if entry.flags & RL_CQE_MORE:
+        Py_INCREF(operation)
+    else:
+        flight.leave_flight(operation)
+        if operation.is_link:
+            flight.links_in_flight -= 1
+            if operation.was_cut:
+                entry.result = -ECANCELED
+    entry.payload = operation.collect(entry.result, entry.flags)
+    rl_ready_push(&flight.ready, entry)
+    return 0
+
+
 cdef class Flight(Callbacks):
     """The part of the loop that holds what is in flight, and who executes it."""
 
@@ -362,39 +390,36 @@ cdef class Flight(Callbacks):
     cdef int collect(self) except -1:
         """Moves completions to the ready queue. No callback runs and no Python code."""
         cdef const rl_cqe *cqe
-        cdef rl_ready_entry entry
-        cdef Operation operation
         if self.driver.links_cut:
             self.mend_links()
         while True:
             cqe = rl_driver_completion(self.driver)
             if cqe == NULL:
                 break
-            if cqe.user_data == 0:
-                rl_driver_consumed(self.driver)
-                continue
-            if not rl_ready_reserve(&self.ready):
-                raise MemoryError
-            entry.kind = RL_READY_COMPLETION
-            entry.object = <void *> cqe.user_data
-            entry.result = cqe.result
-            entry.flags = cqe.flags
-            rl_driver_consumed(self.driver)
-            operation = <Operation> entry.object
-            if entry.flags & RL_CQE_MORE:
-                Py_INCREF(operation)
-            else:
-                self.leave_flight(operation)
-                if operation.is_link:
-                    self.links_in_flight -= 1
-                    if operation.was_cut:
-                        entry.result = -ECANCELED
-            entry.payload = operation.collect(entry.result, entry.flags)
-            rl_ready_push(&self.ready, entry)
+            take_completion(self, cqe)
         self.collect_works()
         if self.line_waits:
             self.admit()
         return 0
+
+    cdef size_t collect_left_behind(self) except? 0:
+        """As `collect`, for a driver that is given up. Returns how many operations the kernel is done with.
+
+        What it ended unasked, as it does when the thread of a request has ended (io_fallback_tw, Linux 6.18),
+        stays in flight: the loop's next driver gets it.
+        """
+        cdef const rl_cqe *cqe
+        cdef size_t ended = 0
+        while True:
+            cqe = rl_driver_completion(self.driver)
+            if cqe == NULL:
+                return ended
+            ended += cqe.user_data != 0 and not cqe.flags & RL_CQE_MORE
+            if (cqe.result == -ECANCELED and cqe.user_data != 0
+                    and (<Operation> <void *> cqe.user_data).state == OPERATION_SUBMITTED):
+                rl_driver_consumed(self.driver)
+            else:
+                take_completion(self, cqe)
 
     cdef int collect_works(self) except -1:
         cdef rl_ready_entry entry

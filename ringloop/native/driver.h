@@ -7,8 +7,8 @@
  * asks which driver it has: it looks at `capabilities`, and asks `has_opcode`.
  *
  * Threads: `create` may run anywhere. `enable` binds the driver to the calling thread, and from then on
- * that thread alone calls everything but `destroy` and `abandon` (others are answered EEXIST, by Linux from
- * 6.0 on, SINGLE_ISSUER, and before that by ring.c; epoll.c lets any thread call, one at a time).
+ * that thread alone calls everything but `adopt`, `destroy` and `abandon` (others are answered EEXIST, by
+ * Linux from 6.1 on, SINGLE_ISSUER, and before that by ring.c; epoll.c lets any thread call, one at a time).
  */
 #ifndef RINGLOOP_DRIVER_H
 #define RINGLOOP_DRIVER_H
@@ -62,6 +62,11 @@ struct rl_driver_calls {
      * EBADFD before `enable`, EBADR when the kernel had no memory to keep a completion.
      */
     int (*enter)(rl_driver *driver, uint32_t wait_count, int64_t timeout_ns);
+    /*
+     * After EEXIST: binds the driver to the calling thread, if requests of the old owner may still complete.
+     * 0, or EEXIST: nothing of them is executed any more, and the kernel takes nobody else.
+     */
+    int (*adopt)(rl_driver *driver);
     /*
      * Ends a driver with nothing in flight, from any thread: closes its fds, frees its memory and `driver`.
      */

@@ -278,6 +278,7 @@ static const struct rl_driver_calls EPOLL_CALLS = {
     .name = "epoll",
     .enable = epoll_enable,
     .enter = epoll_enter,
+    .adopt = epoll_enable,
     .destroy = epoll_destroy,
     .abandon = epoll_abandon,
     .forked = epoll_forked,

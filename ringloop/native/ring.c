@@ -56,8 +56,9 @@ static uint64_t this_thread(void)
 }
 
 /*
- * Whether a thread enters that may not. Before SINGLE_ISSUER (6.0) the kernel lets it, but it cancels a
- * thread's requests when that ends: a loop must not go on with such a ring any more than with a newer one.
+ * Whether a thread enters that may not. Without SINGLE_ISSUER the kernel lets it, but executes a request on
+ * the thread that submitted it, and cancels it if that has ended: a loop must not go on with such a ring any
+ * more than with a newer one.
  */
 static bool is_intruder(const struct rl_ring *ring)
 {
@@ -143,6 +144,14 @@ static int ring_enable(rl_driver *driver)
     return error == -EINVAL ? 0 : error; /* before 5.15: unbounded */
 }
 
+static int ring_adopt(rl_driver *driver)
+{
+    if (driver->setup_flags & RL_SETUP_SINGLE_ISSUER) /* with DEFER_TASKRUN: only its `enter` executes */
+        return -EEXIST;
+    ring_of(driver)->owner = this_thread();
+    return 0;
+}
+
 static int ring_has_opcode(rl_driver *driver, uint8_t opcode)
 {
     return rl_ring_has_opcode(ring_of(driver), opcode);
@@ -196,6 +205,7 @@ static const struct rl_driver_calls RING_CALLS = {
     .name = "io_uring",
     .enable = ring_enable,
     .enter = ring_enter,
+    .adopt = ring_adopt,
     .destroy = ring_destroy,
     .abandon = ring_abandon,
     .forked = ring_forked,

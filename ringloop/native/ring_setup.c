@@ -110,10 +110,8 @@ static uint32_t step_down(uint32_t flags)
 {
     if (flags & RL_SETUP_NO_SQARRAY) /* 6.6 */
         return flags & ~(uint32_t)RL_SETUP_NO_SQARRAY;
-    if (flags & RL_SETUP_DEFER_TASKRUN) /* 6.1 */
-        return (flags & ~(uint32_t)RL_SETUP_DEFER_TASKRUN) | RL_SETUP_COOP_TASKRUN;
-    if (flags & RL_SETUP_SINGLE_ISSUER) /* 6.0 */
-        return flags & ~(uint32_t)RL_SETUP_SINGLE_ISSUER;
+    if (flags & RL_SETUP_DEFER_TASKRUN) /* 6.1; SINGLE_ISSUER is of 6.0, but without it forbids `adopt` */
+        return (flags & ~(uint32_t)(RL_SETUP_DEFER_TASKRUN | RL_SETUP_SINGLE_ISSUER)) | RL_SETUP_COOP_TASKRUN;
     if (flags & RL_SETUP_COOP_TASKRUN) /* 5.19, both */
         return flags & ~(uint32_t)(RL_SETUP_COOP_TASKRUN | RL_SETUP_TASKRUN_FLAG);
     return flags & ~(uint32_t)RL_SETUP_SUBMIT_ALL; /* 5.18 */
@@ -242,7 +240,7 @@ static uint32_t capabilities_of(const struct rl_params *params)
         capabilities |= RL_CAN_POLL_MULTISHOT;
     if (params->flags & RL_SETUP_TASKRUN_FLAG) /* 5.19 */
         capabilities |= RL_CAN_ACCEPT_MULTISHOT | RL_CAN_CANCEL_ANY | RL_CAN_POLL_FIRST;
-    if (params->flags & RL_SETUP_SINGLE_ISSUER) /* 6.0 */
+    if (params->flags & RL_SETUP_DEFER_TASKRUN) /* 6.1; multishot receive is of 6.0 */
         capabilities |= RL_CAN_RECV_MULTISHOT;
     if (params->features & RL_FEATURE_LINKED_FILE) /* 5.17; before it links look for their file too early */
         capabilities |= RL_CAN_USE_SLOTS;

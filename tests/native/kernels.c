@@ -5,6 +5,7 @@
 #define _GNU_SOURCE
 #define RINGLOOP_SYSCALLS_H
 #include <errno.h>
+#include <pthread.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -81,7 +82,7 @@ enum {
     FLAGS_6_6 = FLAGS_6_1 | RL_SETUP_NO_SQARRAY,
     CAPABILITIES_5_13 = RL_CAN_POLL_MULTISHOT,
     CAPABILITIES_5_19 = CAPABILITIES_5_13 | RL_CAN_ACCEPT_MULTISHOT | RL_CAN_CANCEL_ANY | RL_CAN_POLL_FIRST,
-    CAPABILITIES_6_0 = CAPABILITIES_5_19 | RL_CAN_RECV_MULTISHOT
+    CAPABILITIES_6_1 = CAPABILITIES_5_19 | RL_CAN_RECV_MULTISHOT
 };
 
 static void become_kernel(uint32_t flags)
@@ -134,12 +135,12 @@ static void expect(uint32_t kernel_flags, uint32_t flags, uint32_t capabilities,
 
 TEST(a_new_kernel_gives_all_at_the_first_trial)
 {
-    expect(UINT32_MAX, FLAGS_6_6 & ~(uint32_t)RL_SETUP_COOP_TASKRUN, CAPABILITIES_6_0, 1);
+    expect(UINT32_MAX, FLAGS_6_6 & ~(uint32_t)RL_SETUP_COOP_TASKRUN, CAPABILITIES_6_1, 1);
 }
 
 TEST(linux_6_1_keeps_its_array)
 {
-    expect(FLAGS_6_1, FLAGS_6_1 & ~(uint32_t)RL_SETUP_COOP_TASKRUN, CAPABILITIES_6_0, 2);
+    expect(FLAGS_6_1, FLAGS_6_1 & ~(uint32_t)RL_SETUP_COOP_TASKRUN, CAPABILITIES_6_1, 2);
 }
 
 /* The array that then is behind the completions can begin on the last page that these take. */
@@ -150,24 +151,76 @@ TEST(linux_6_1_has_its_array_mapped_whole)
         use(make_driver(entries, entries));
 }
 
-TEST(linux_6_0_runs_task_work_cooperatively)
+TEST(linux_6_0_is_used_as_the_one_before)
 {
-    expect(FLAGS_6_0, FLAGS_6_0, CAPABILITIES_6_0, 3);
+    expect(FLAGS_6_0, FLAGS_5_19, CAPABILITIES_5_19, 3);
 }
 
-TEST(linux_5_19_has_no_single_issuer)
+TEST(linux_5_19_runs_task_work_cooperatively)
 {
-    expect(FLAGS_5_19, FLAGS_5_19, CAPABILITIES_5_19, 4);
+    expect(FLAGS_5_19, FLAGS_5_19, CAPABILITIES_5_19, 3);
+}
+
+static int armed_event;
+
+static void *enable_and_arm(void *driver)
+{
+    CHECK_EQUAL(((rl_driver *)driver)->calls->enable(driver), 0);
+    queue_poll(driver, armed_event, 7);
+    CHECK_EQUAL(((rl_driver *)driver)->calls->enter(driver, 0, 0), 0);
+    return NULL;
+}
+
+/* A driver whose thread has ended, with a poll in flight. */
+static rl_driver *orphan_driver(uint32_t kernel_flags)
+{
+    pthread_t thread;
+    become_kernel(kernel_flags);
+    rl_driver *driver = make_driver(8, 64);
+    armed_event = make_event();
+    CHECK_EQUAL(pthread_create(&thread, NULL, enable_and_arm, driver), 0);
+    CHECK_EQUAL(pthread_join(thread, NULL), 0);
+    CHECK_EQUAL(driver->calls->enter(driver, 0, 0), -EEXIST);
+    return driver;
+}
+
+TEST(before_6_1_another_thread_may_end_what_is_in_flight)
+{
+    static const uint32_t OLD[] = {FLAGS_5_10, FLAGS_5_19, FLAGS_6_0};
+    for (unsigned i = 0; i < sizeof OLD / sizeof *OLD; i++) {
+        rl_driver *driver = orphan_driver(OLD[i]);
+        CHECK_EQUAL(driver->calls->adopt(driver), 0);
+        struct rl_sqe *sqe = rl_driver_sqe(driver);
+        *sqe = (struct rl_sqe){.opcode = RL_OP_ASYNC_CANCEL, .fd = -1, .address = 7, .user_data = 8};
+        uint64_t seen = 0;
+        for (int count = 0; count < 2; count++) {
+            struct rl_cqe cqe = await(driver);
+            CHECK_EQUAL(cqe.result, cqe.user_data == 7 ? -ECANCELED : 0);
+            seen |= cqe.user_data;
+        }
+        CHECK_EQUAL(seen, 15);
+        driver->calls->destroy(driver);
+        close(armed_event);
+    }
+}
+
+TEST(from_6_1_no_other_thread_reaches_what_is_in_flight)
+{
+    rl_driver *driver = orphan_driver(FLAGS_6_1);
+    CHECK_EQUAL(driver->calls->adopt(driver), -EEXIST);
+    CHECK_EQUAL(driver->calls->enter(driver, 0, 0), -EEXIST);
+    driver->calls->destroy(driver);
+    close(armed_event);
 }
 
 TEST(linux_5_18_has_no_flags_for_task_work)
 {
-    expect(FLAGS_5_18, FLAGS_5_18, CAPABILITIES_5_13, 5);
+    expect(FLAGS_5_18, FLAGS_5_18, CAPABILITIES_5_13, 4);
 }
 
 TEST(linux_5_15_has_no_submit_all)
 {
-    expect(FLAGS_5_10, FLAGS_5_10, CAPABILITIES_5_13, 6);
+    expect(FLAGS_5_10, FLAGS_5_10, CAPABILITIES_5_13, 5);
 }
 
 /* There one that is refused ends the submission: the rest stays queued and goes with the next call. */
@@ -230,10 +283,10 @@ TEST(what_is_hidden_is_not_there)
     what.opcodes[RL_OP_STATX / 8] = 1 << RL_OP_STATX % 8;
     rl_ring_hide(&what);
     rl_driver *driver = make_driver(8, 64);
-    CHECK_EQUAL(driver->setup_flags & FLAGS_6_6, FLAGS_6_0);
+    CHECK_EQUAL(driver->setup_flags & FLAGS_6_6, FLAGS_5_19);
     CHECK_EQUAL(driver->features & RL_FEATURE_NO_IOWAIT, 0);
-    CHECK_EQUAL(driver->capabilities & CAPABILITIES_6_0,
-                CAPABILITIES_6_0 & ~(uint32_t)RL_CAN_ACCEPT_MULTISHOT);
+    CHECK_EQUAL(driver->capabilities & CAPABILITIES_6_1,
+                CAPABILITIES_5_19 & ~(uint32_t)RL_CAN_ACCEPT_MULTISHOT);
     CHECK_EQUAL(driver->calls->has_opcode(driver, RL_OP_STATX), 0);
     CHECK_EQUAL(driver->calls->has_opcode(driver, RL_OP_CLOSE), 1);
     CHECK_EQUAL(setup_count, 1);
@@ -344,7 +397,7 @@ TEST(flags_and_sizes_step_down_together)
     become_kernel(FLAGS_6_0);
     kernel.memory_bytes = 40000;
     rl_driver *driver = make_driver(256, 4096);
-    CHECK_EQUAL(driver->setup_flags & FLAGS_6_6, FLAGS_6_0);
+    CHECK_EQUAL(driver->setup_flags & FLAGS_6_6, FLAGS_5_19);
     CHECK_EQUAL(driver->sq_entries, 64);
     CHECK_EQUAL(driver->cq_entries, 1024);
     use(driver);

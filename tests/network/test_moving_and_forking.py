@@ -2,19 +2,27 @@
 
 import asyncio
 import gc
+import hashlib
+import os
 import random
+import select
 import socket
 import threading
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from network.peers import TIMEOUT, Background, how_it_ends, receive_exactly
+import ringloop
+from network.datagram_recorders import DatagramRecorder, udp_peer
+from network.peers import TIMEOUT, Background, how_it_ends, receive_exactly, tcp_pair, unix_pair
 from network.recorders import Recorder, connection, settle
 from support.loops import ORACLE
+from support.marks import needs_io_uring
+from support.waiting import until_asleep
 
 PAYLOAD = random.Random(50).randbytes(1024 * 1024)
 
@@ -169,6 +177,139 @@ def test_what_was_pending_in_one_thread_is_completed_in_the_next(
         loop.run_until_complete(resume())
     assert protocol.received == b"while nobody ran while paused"
     assert protocol.names[-2:] == ["eof_received", "connection_lost"]
+
+
+QUEUES = {"anon_inode:[io_uring]", "anon_inode:[eventpoll]"}
+Arrived = asyncio.Future[object]
+
+
+async def arm_reader(fds: ExitStack, arrived: Arrived) -> Callable[[], object]:
+    loop = asyncio.get_running_loop()
+    ours, peer = (fds.enter_context(sock) for sock in unix_pair())
+
+    def readable() -> None:
+        arrived.set_result(ours.recv(100))
+        loop.remove_reader(ours)
+
+    loop.add_reader(ours, readable)
+    return lambda: peer.send(b"meanwhile")
+
+
+async def arm_pipe(fds: ExitStack, arrived: Arrived) -> Callable[[], object]:
+    reader, writer = os.pipe()
+    pipe = fds.enter_context(open(reader, "rb", 0))
+    fds.callback(os.close, writer)
+    protocol = Recorder(data_received=lambda self: arrived.set_result(self.received))
+    transport, _ = await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, pipe)
+    arrived.add_done_callback(lambda _: transport.close())
+    return lambda: os.write(writer, b"meanwhile")
+
+
+async def arm_server(fds: ExitStack, arrived: Arrived) -> Callable[[], object]:
+    def accepted(protocol: Recorder) -> None:
+        arrived.set_result(b"meanwhile")
+        protocol.transport.close()
+        server.close()
+
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(lambda: Recorder(connection_made=accepted), "127.0.0.1", 0)
+    address = server.sockets[0].getsockname()
+    return lambda: fds.enter_context(socket.create_connection(address, TIMEOUT))
+
+
+async def arm_stream(fds: ExitStack, arrived: Arrived) -> Callable[[], object]:
+    ours, peer = tcp_pair()
+    fds.enter_context(peer)
+    protocol = Recorder(data_received=lambda self: arrived.set_result(self.received))
+    transport, _ = await asyncio.get_running_loop().create_connection(lambda: protocol, sock=ours)
+    arrived.add_done_callback(lambda _: transport.abort())
+    return lambda: peer.send(b"meanwhile")
+
+
+async def arm_datagrams(fds: ExitStack, arrived: Arrived) -> Callable[[], object]:
+    protocol = DatagramRecorder(datagram_received=lambda self: arrived.set_result(self.datagrams[0]))
+    transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(
+        lambda: protocol, local_addr=("127.0.0.1", 0)
+    )
+    arrived.add_done_callback(lambda _: transport.close())
+    peer = fds.enter_context(udp_peer())
+    return lambda: peer.sendto(b"meanwhile", transport.get_extra_info("sockname"))
+
+
+def wait_until_told() -> None:
+    """Blocks until the process's only loop could see, if it ran, that something is ready."""
+    targets = {fd: os.readlink(fd) for fd in Path("/proc/self/fd").iterdir() if fd.is_symlink()}
+    queues = [
+        fd for fd, target in targets.items() if target in {"anon_inode:[io_uring]", "anon_inode:[eventpoll]"}
+    ]
+    assert len(queues) == 1
+    assert select.select([int(queues[0].name)], [], [], TIMEOUT)[0]
+
+
+@pytest.mark.parametrize("stay", [False, True], ids=["thread ended", "thread alive"])
+@pytest.mark.parametrize("arm", [arm_reader, arm_pipe, arm_server, arm_stream, arm_datagrams])
+def test_what_became_ready_between_two_threads(
+    arm: Callable[[ExitStack, Arrived], Awaitable[Callable[[], object]]],
+    stay: bool,
+    loop: asyncio.AbstractEventLoop,
+) -> None:
+    """The kernel may have ended what an ended thread submitted, and told of it, before the next runs."""
+    arrived: Arrived = loop.create_future()
+    happen: Callable[[], object]
+
+    async def begin() -> None:
+        nonlocal happen
+        happen = await arm(fds, arrived)
+        await until_asleep()
+
+    async def end() -> object:
+        async with asyncio.timeout(TIMEOUT):
+            result = await arrived
+        await settle()
+        return result
+
+    with ExitStack() as fds, threads_that(stay) as run:
+        run(lambda: loop.run_until_complete(begin()))
+        happen()
+        wait_until_told()
+        assert loop.run_until_complete(end()) == b"meanwhile"
+
+
+@needs_io_uring
+def test_a_thread_that_computes_keeps_nothing_of_what_it_had_accepted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Before 6.1 the kernel accepts on the thread that asked, and that may be after another took the loop."""
+    monkeypatch.setenv("RINGLOOP_DRIVER", "io_uring")
+    monkeypatch.setenv("RINGLOOP_DISABLE", "after_6.0")
+    loop = ringloop.new_event_loop()
+    arrived: Arrived = loop.create_future()
+    happen: Callable[[], object]
+    computes = threading.Event()
+
+    async def begin() -> None:
+        nonlocal happen
+        happen = await arm_server(fds, arrived)
+        await until_asleep()
+
+    def begin_and_compute() -> None:
+        loop.run_until_complete(begin())
+        computes.set()
+        # Without the GIL, and without a system call.
+        hashlib.pbkdf2_hmac("sha256", b"", b"", 1_000_000)
+
+    async def end() -> object:
+        async with asyncio.timeout(TIMEOUT):
+            return await arrived
+
+    with ExitStack() as fds:
+        thread = Background(begin_and_compute)
+        assert computes.wait(TIMEOUT)
+        happen()
+        assert loop.run_until_complete(end()) == b"meanwhile"
+        thread.finish()
+        loop.run_until_complete(settle())
+    loop.close()
 
 
 @pytest.mark.parametrize("stay", [False, True], ids=["thread ended", "thread alive"])

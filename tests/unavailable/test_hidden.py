@@ -140,7 +140,7 @@ def test_the_doctor_tells_what_each_absence_costs() -> None:
     assert (child.stderr, child.returncode) == ("", 0)
     report = " ".join(child.stdout.split())
     assert "missing RINGLOOP_DISABLE=after_5.15 hides what it names" in report
-    assert "multishot_recv (6.0): without it, a receive is submitted for each message" in report
+    assert "multishot_recv (6.1): without it, a receive is submitted for each message" in report
     assert "DEFER_TASKRUN (6.1): without it, completion work runs in the middle of callbacks" in report
     assert "by ringloop's worker threads, or not at all:" in report
 
