@@ -197,7 +197,7 @@ async def arm_reader(fds: ExitStack, arrived: Arrived) -> Callable[[], object]:
 
 async def arm_pipe(fds: ExitStack, arrived: Arrived) -> Callable[[], object]:
     reader, writer = os.pipe()
-    pipe = fds.enter_context(open(reader, "rb", 0))
+    pipe = fds.enter_context(os.fdopen(reader, "rb", 0))
     fds.callback(os.close, writer)
     protocol = Recorder(data_received=lambda self: arrived.set_result(self.received))
     transport, _ = await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, pipe)

@@ -5,7 +5,6 @@ import errno
 import gc
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +17,6 @@ from support.marks import ringloop_only
 from support.waiting import until_asleep
 
 COUNT = 10_000
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    with ExitStack() as stack:
-        yield World(tmp_path / "world", stack)
 
 
 async def test_ten_thousand_reads_in_order(world: World) -> None:

@@ -5,8 +5,6 @@ import contextlib
 import errno
 import gc
 import os
-from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +16,6 @@ from support import leaks
 from support.marks import ringloop_only
 from support.turns import turn
 from support.waiting import wait_until
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    fds = leaks.open_fds()
-    with ExitStack() as stack:
-        yield World(tmp_path / "world", stack)
-    leaks.assert_no_new_fds(fds)
 
 
 async def test_open_read_close(world: World) -> None:

@@ -7,8 +7,6 @@ import os
 import random
 import shlex
 import subprocess
-from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +23,6 @@ from support.turns import turn
 # The kernel makes it when it is read: nothing of it is ever in memory before, and all is submitted.
 MADE = "/proc/self/status"
 BEGIN = b"Name:\t"
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    fds = leaks.open_fds()
-    with ExitStack() as stack:
-        yield World(tmp_path / "world", stack)
-    leaks.assert_no_new_fds(fds)
 
 
 def has_slots() -> bool:

@@ -13,7 +13,6 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +28,6 @@ from support.waiting import until_asleep, wait_until
 pytestmark = ringloop_only
 
 SETUP, SETUP_ENTRIES, PARAMS_BYTES = 425, 4, 120
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    with ExitStack() as stack:
-        yield World(tmp_path / "world", stack)
 
 
 def on_ringloop(main: Callable[[], Any]) -> Any:

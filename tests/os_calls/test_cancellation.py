@@ -7,8 +7,9 @@ import gc
 import os
 import pty
 import socket
-from collections.abc import Awaitable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -55,10 +56,21 @@ async def test_a_cancelled_read_loses_nothing(ends: tuple[int, int]) -> None:
         assert await ringloop.os.read(read_end, 100) == line
 
 
-async def test_a_cancelled_readv_loses_nothing_and_lets_go_of_the_buffer(ends: tuple[int, int]) -> None:
+async def read_vector(fd: int, buffer: bytearray) -> int:
+    return await ringloop.os.readv(fd, [buffer])
+
+
+async def read_into(fd: int, buffer: bytearray) -> int:
+    return await ringloop.os.readinto(fd, buffer)
+
+
+@pytest.mark.parametrize("read", [read_vector, read_into])
+async def test_a_cancelled_read_into_a_buffer_loses_nothing_and_lets_go_of_it(
+    read: Callable[[int, bytearray], Coroutine[Any, Any, int]], ends: tuple[int, int]
+) -> None:
     read_end, write_end = ends
     buffer = bytearray(10)
-    reading = asyncio.create_task(ringloop.os.readv(read_end, [buffer]))
+    reading = asyncio.create_task(read(read_end, buffer))
     await turns(3)
     with pytest.raises(BufferError):
         buffer.append(0)
@@ -67,7 +79,7 @@ async def test_a_cancelled_readv_loses_nothing_and_lets_go_of_the_buffer(ends: t
         await reading
     del reading
     os.write(write_end, b"abc\n")
-    assert await ringloop.os.readv(read_end, [buffer]) == 4
+    assert await read(read_end, buffer) == 4
     assert buffer[:4] == b"abc\n"
     buffer.append(0)
 

@@ -132,28 +132,6 @@ async def test_reading_into_a_buffer(tmp_path: Path) -> None:
         ringloop.os.readinto(0, b"x")
 
 
-async def test_a_buffer_is_locked_until_a_pipe_has_something() -> None:
-    end, feed = os.pipe()
-    buffer = bytearray(8)
-    try:
-        reading = asyncio.ensure_future(ringloop.os.readinto(end, buffer))
-        for _ in range(3):
-            await asyncio.sleep(0)
-        with pytest.raises(BufferError):
-            buffer.append(0)
-        reading.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await reading
-        del reading
-        buffer.append(0)
-        os.write(feed, b"abc")
-        assert await ringloop.os.readinto(end, buffer) == 3
-        assert buffer[:3] == b"abc"
-    finally:
-        os.close(end)
-        os.close(feed)
-
-
 def test_what_looks_at_no_file_is_the_standard_librarys() -> None:
     for name in ("join", "relpath", "expandvars", "splitext", "commonpath"):
         assert getattr(ringloop.os.path, name) is getattr(os.path, name)
