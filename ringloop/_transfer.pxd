@@ -54,6 +54,7 @@ cdef class Receive(Operation):
     cdef int accept_item(self, object item) except -1
     cdef int deliver_pending(self) except -1
     cdef int read_ready(self, uint32_t events) except -1
+    cdef int accept_end(self, uint32_t events) except -1
     cdef int receive_into_protocol(self, int available, uint32_t events) except -1
 
 
@@ -66,6 +67,7 @@ cdef class Send(Operation):
     cdef iovec *parts                  # ours, SEND_PARTS_MAX of them; NULL until needed
     cdef msghdr message
     cdef bint polled                   # in flight is a poll for room: the kernel cannot wait before it sends
+    cdef bint put_off                  # it has failed, and its completion is in the ready queue once more
     cdef bint held                     # what is queued waits for the end of the pass,
     cdef object kept_open              # and the end of this socket for that; or None
     cdef uint32_t pass_number          # of the last write,
@@ -80,6 +82,7 @@ cdef class Send(Operation):
     cdef int start(self) except -1
     cdef int push(self, object data, Py_ssize_t offset) except -1
     cdef int advance(self, int64_t result) except -1
+    cdef bint is_told_more(self) noexcept
     cdef int go_on(self) except -1
     cdef int drop_sent(self, Py_ssize_t count) except -1
     cdef int clear(self) except -1

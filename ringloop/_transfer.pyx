@@ -18,7 +18,7 @@ cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SIZE
 from cpython.exc cimport PyErr_Clear
 from cpython.object cimport PyObject
-from libc.errno cimport EAGAIN, EINTR, ENOBUFS, errno
+from libc.errno cimport EAGAIN, EINTR, ENOBUFS, EPIPE, errno
 from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset
@@ -39,6 +39,11 @@ cdef extern from "<errno.h>" nogil:
 
 cdef extern from "<poll.h>" nogil:
     enum: POLLIN, POLLOUT, POLLERR, POLLHUP, POLLRDHUP
+    ctypedef struct pollfd "struct pollfd":
+        int fd
+        short events
+        short revents
+    int poll(pollfd *files, unsigned long count, int timeout_ms)
 
 cdef extern from "<sys/ioctl.h>" nogil:
     int ioctl(int fd, unsigned long request, int *argument)
@@ -279,13 +284,25 @@ cdef class Receive(Operation):
                 self.receive_into_protocol(available, events)
             else:
                 data = try_recv(transport.open_fd(), min(max(available, 1), RECEIVE_BYTES_MAX))
-                if data is not None:
-                    self.accept_item(data if data else None)
+                if data:
+                    self.accept_item(data)
+                elif data is not None:
+                    self.accept_end(events)
                 elif events & POLL_END:
                     self.readiness = 0
         except (OSError, MemoryError) as exc:
             self.accept_item(exc)
         return 0
+
+    cdef int accept_end(self, uint32_t events) except -1:
+        """recv(2) gave nothing: the stream's end, or that of a connection whose error a send took before.
+
+        The kernel tells each error once. Where nothing can be sent any more either, and a send has yet to tell
+        what came of it, that comes first, within a pass or two: `readiness` stays set.
+        """
+        if events & POLLHUP and self.transport.send.lent is not None:
+            return 0
+        return self.accept_item(None)
 
     cdef int receive_into_protocol(self, int available, uint32_t events) except -1:
         cdef Endpoint transport = self.transport
@@ -301,7 +318,7 @@ cdef class Receive(Operation):
         if count < 0:
             self.readiness = 0
         elif count == 0:
-            self.accept_item(None)
+            self.accept_end(events)
         else:
             if count < available:
                 self.readiness |= events
@@ -429,7 +446,7 @@ cdef class Send(Operation):
 
     cdef int start(self) except -1:
         """Submits the front of the queue, unless one is in flight."""
-        if in_flight(self) or not self.loop.alive():
+        if in_flight(self) or self.put_off or not self.loop.alive():
             return 0
         ENSURE(not self.held)
         if self.parts == NULL:
@@ -482,6 +499,7 @@ cdef class Send(Operation):
 
     cdef int advance(self, int64_t result) except -1:
         cdef Endpoint transport = self.transport
+        self.put_off = False
         if result >= 0:
             self.drop_sent(result)
             try:
@@ -491,9 +509,24 @@ cdef class Send(Operation):
                 self.go_on()
             return 0
         if result != -ECANCELED and result != -EAGAIN and result != -EINTR:
+            if result == -EPIPE and self.is_told_more():
+                self.put_off = True
+                return self.loop.push_completion(self, result)
             exc = OSError(-result, os.strerror(-result))
             return transport.fatal_error(exc, "Fatal write error on socket transport")
         return self.go_on()
+
+    cdef bint is_told_more(self) noexcept:
+        """Whether the receive will tell of the connection's end: of data before it, and of why it is one.
+
+        EPIPE says no more than that nobody reads. A selector's loop looks at what is to be read first.
+        """
+        cdef Endpoint transport = self.transport
+        cdef pollfd file
+        file.fd = transport.open_fd()
+        file.events = 0
+        return (not transport.closing and not transport.paused and not transport.receive.ended
+                and poll(&file, 1, 0) == 1 and file.revents & POLLHUP)
 
     cdef int go_on(self) except -1:
         """Sends what is queued next, unless something is under way; or tells that nothing is queued."""

@@ -2,6 +2,9 @@
 
 import pytest
 
+from support.child import run_child
+from support.marks import ringloop_only
+
 PRELUDE = "import asyncio, os, socket, sys, threading\nfrom support.waiting import wait_asleep\n"
 
 # What is left when the main module has ended.
@@ -107,6 +110,40 @@ started.wait(20)
 @pytest.mark.parametrize("name", LEFT)
 def test_exit_with(run_child, name):
     child = run_child(PRELUDE + LEFT[name] + '\nprint("end of main")\n')
+    assert child.stdout == "end of main\n", child.explain()
+    assert child.stderr == "", child.explain()
+
+
+LINKS = """
+import ringloop
+loop = ringloop.new_event_loop()
+
+async def wait_for_a_peer():
+    async with ringloop.chain() as steps:
+        fd = steps.open("/proc/self/status", os.O_RDONLY)
+        steps.read(fd, 6)
+        steps.read(os.pipe()[0], 10)
+        steps.close(fd)
+"""
+
+LEFT_BY_A_CHAIN = {
+    "links that were in flight when the loop stopped": """
+task = loop.create_task(wait_for_a_peer())
+task._log_destroy_pending = False
+loop.run_until_complete(asyncio.sleep(0.001))
+""",
+    "links in flight in a daemon thread": """
+thread = threading.Thread(target=loop.run_until_complete, args=(wait_for_a_peer(),), daemon=True)
+thread.start()
+wait_asleep(thread.native_id)
+""",
+}
+
+
+@ringloop_only
+@pytest.mark.parametrize("name", LEFT_BY_A_CHAIN)
+def test_exit_with_a_chain_that_left(name):
+    child = run_child(PRELUDE + LINKS + LEFT_BY_A_CHAIN[name] + '\nprint("end of main")\n')
     assert child.stdout == "end of main\n", child.explain()
     assert child.stderr == "", child.explain()
 

@@ -1,6 +1,7 @@
 """Connections that end in an error: resets while reading and writing, a peer gone, one that times out."""
 
 import asyncio
+import contextlib
 import errno
 import socket
 import struct
@@ -8,10 +9,20 @@ from typing import Any
 
 import pytest
 
-from network.peers import TCP_CLOSE, TIMEOUT, bounded_pair, close_with_reset, receive_all, tcp_pair, tcp_state
+from network.peers import (
+    TCP_CLOSE,
+    TIMEOUT,
+    Background,
+    bounded_pair,
+    close_with_reset,
+    receive_all,
+    tcp_pair,
+    tcp_state,
+    unix_pair,
+)
 from network.recorders import AnyRecorder, Recorder, connection, drive, settle, until_closed
 from support.compare import outcome
-from support.waiting import wait_until
+from support.waiting import until_asleep, wait_until
 
 BIG = bytes(range(256)) * (4 * 1024)  # 1 MiB: more than the kernel's buffers of `bounded_pair` take
 
@@ -60,6 +71,47 @@ async def test_a_reset_while_much_is_buffered(kind: type[AnyRecorder]) -> None:
             ("connection_made",), ("pause_writing",), ("connection_lost", "ConnectionResetError"),
         ]  # fmt: skip
         assert transport.get_write_buffer_size() == 0
+
+
+def close_with_all_read(peer: socket.socket) -> None:
+    peer.setblocking(False)
+    with peer, contextlib.suppress(BlockingIOError):
+        while True:
+            peer.recv(len(BIG))
+
+
+ENDS = {
+    "reset": (bounded_pair, close_with_reset),
+    "unread": (unix_pair, socket.socket.close),
+    "all read": (unix_pair, close_with_all_read),
+}
+
+
+@pytest.mark.parametrize("asleep", [False, True], ids=["at once", "asleep"])
+@pytest.mark.parametrize("ends", ENDS)
+def test_a_peer_ends_with_which_much_was_exchanged(
+    ends: str, asleep: bool, kind: type[AnyRecorder], same_as_asyncio: Any
+) -> None:
+    """A send that waits takes the socket's error, and recv(2) then looks as at the end of a stream."""
+    pair, end = ENDS[ends]
+
+    def scenario(loop_factory: Any) -> Any:
+        async def main() -> Any:
+            protocol = kind()
+            async with connection(protocol, pair) as (transport, peer):
+                sending = Background(peer.sendall, BIG)
+                await protocol.until_received(len(BIG))
+                sending.finish()
+                transport.write(BIG * 2)
+                if asleep:
+                    await until_asleep()
+                end(peer)
+                await protocol.until("connection_lost")
+                return protocol.trace[2:]
+
+        return drive(loop_factory, main)
+
+    same_as_asyncio(scenario)
 
 
 def test_a_reset_while_much_is_buffered_and_reading_is_paused(

@@ -29,6 +29,23 @@ async def chain(stage: Stage, dice: Dice) -> None:
             links.close(fd)
 
 
+async def links(_: Stage, dice: Dice) -> None:
+    """All is submitted together: what of /proc is not in memory, and a pipe's reader waits for its peer."""
+    reader, writer = os.pipe()
+    with open(reader, "rb", 0), open(writer, "wb", 0) as end:
+
+        def feed() -> None:
+            end.write(b"x" * 50)
+
+        async with dice.meanwhile(1, feed), ringloop.chain() as steps:
+            for _ in range(dice.randrange(1, 4)):
+                fd = steps.open("/proc/self/status", os.O_RDONLY)
+                steps.read(fd, 6)
+                if dice.chance(0.5):
+                    steps.read(reader, 5)
+                steps.close(fd)
+
+
 async def submitted(_: Stage, dice: Dice) -> None:
     reader, writer = os.pipe()
     with open(reader, "rb", 0), open(writer, "wb", 0) as end:
@@ -43,4 +60,4 @@ async def submitted(_: Stage, dice: Dice) -> None:
             operation.cancel()
 
 
-ACTS: tuple[Act, ...] = (batch, batch_of_opens, chain, submitted)
+ACTS: tuple[Act, ...] = (batch, batch_of_opens, chain, links, submitted)
