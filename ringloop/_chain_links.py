@@ -1,10 +1,10 @@
 """What of a chain goes in one submission, and where the files are that it has open.
 
 Steps that need no value which is yet to come are linked: the kernel begins each when the one before it has
-gone well. What can feed a link is the file that an open before it puts into a slot, and the memory that a
-read before it fills, as far as that was not short: then the kernel begins no more of them, and chains.py goes
-on from there. A step that depends on another in any other way, as by `after`, is only linked to it if its
-failure has that effect, which not every operation's has.
+gone well. What can feed a link is the file that an open before it puts into a slot, and, of a write or send,
+the memory that a read before it fills, as far as that was not short: then the kernel begins no more of them,
+and chains.py goes on from there. A step that depends on another in any other way, as by `after`, is only
+linked to it if its failure has that effect, which not every operation's has.
 
 Only what is opened for reading goes into a slot. Emptying one does not ask the file system what it could not
 write (`flush` of the kernel's file operations, by which close() reports for NFS and FUSE), and lets go of the
@@ -86,11 +86,11 @@ class OpenFiles:
         return step in self._slots
 
     def closed(self, what: int | Step) -> None:
-        """It is not the chain's any more."""
-        if isinstance(what, Step):
+        """It is not the chain's any more, if it was: several steps may close it."""
+        if not isinstance(what, Step):
+            self._fds.pop(what, None)
+        elif what in self._slots:
             give_slot(self.loop, self._slots.pop(what))
-        else:
-            del self._fds[what]
 
     def left_open(self, has_failed: bool) -> int | Step | None:
         """One that no step closed: of all of them where the chain failed, else of those that nobody took."""
@@ -210,7 +210,7 @@ class Plan:
         for place, promise in step.promises:
             if promise.function is not None:
                 return False  # it is called in the step's turn
-            is_memory = promise.step.entry.name == "read" and _kind(step, place) == "data"
+            is_memory = promise.step.entry.name == "read" and _takes_memory(step, place)
             if promise.step in known and not is_memory and not self._fits_a_slot(loop, promise.step):
                 return False
         return True
@@ -232,11 +232,6 @@ def _takes_slot(loop: Any, step: Step, place: int | str) -> bool:
     return step.entry.name == "close" or operations.takes_slot(step.entry)
 
 
-def _kind(step: Step, place: int | str) -> str:
-    """What the table says of the argument."""
-    if step.entry.arrange is not None:
-        return ""
-    named = [argument for argument in step.entry.arguments if argument.name]
-    if isinstance(place, int):
-        return named[place].kind if place < len(named) else ""
-    return next((argument.kind for argument in named if argument.name == place), "")
+def _takes_memory(step: Step, place: int | str) -> bool:
+    # Not those of which the kernel copies the data when it takes the submission, as it does of setxattr.
+    return step.entry.name in ("write", "send") and place in (1, "data")

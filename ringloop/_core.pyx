@@ -262,9 +262,7 @@ cdef class LoopCore(Flight):
             error = self.driver.calls.enter(self.driver, 0, 0)
             self.collect()
             passes += 1
-        if error < 0:
-            raise OSError(-error, os.strerror(-error), "io_uring_enter")
-        return 0
+        return self.entered(error)
 
     def _check_closed(self):
         if self._closed:
@@ -386,7 +384,6 @@ cdef class LoopCore(Flight):
 
     cdef int run_pass(self) except -1:
         cdef int64_t timeout_ns = RL_WAIT_FOREVER
-        cdef int error
         if self.driver == NULL:
             self._refuse()
         self.pass_number += 1
@@ -402,9 +399,7 @@ cdef class LoopCore(Flight):
         if timeout_ns != 0:
             self.wait(timeout_ns)
         elif rl_driver_wants_look(self.driver):
-            error = self.driver.calls.enter(self.driver, 0, 0)
-            if error < 0:
-                raise OSError(-error, os.strerror(-error), "io_uring_enter")
+            self.entered(self.driver.calls.enter(self.driver, 0, 0))
         self.collect()
         if self.timers.count:
             self.fire_timers()
@@ -427,8 +422,7 @@ cdef class LoopCore(Flight):
             error = driver.calls.enter(driver, timeout_ns != 0, timeout_ns)
         self.asleep = False
         self.awake()
-        if error < 0:
-            raise OSError(-error, os.strerror(-error), "io_uring_enter")
+        self.entered(error)
         PyErr_CheckSignals()
         return 0
 
@@ -588,8 +582,7 @@ cdef class LoopCore(Flight):
         self.collect()
         for operation in self.list_operations():
             self.cancel(operation)
-        if error < 0:
-            raise OSError(-error, os.strerror(-error), "io_uring_enter")
+        self.entered(error)
         while self.in_flight:
             self.await_cancelled()
         return True

@@ -184,6 +184,7 @@ cdef class Flight(Callbacks):
     cdef size_t links_in_flight
 
     cdef rl_sqe *take_sqe(self) except NULL
+    cdef int make_room(self, uint32_t count) except -1
     cdef int submit(self, Operation operation) except -1
     cdef int submit_now(self, Operation operation) except -1
     cdef void enter_flight(self, Operation operation) noexcept
@@ -192,6 +193,7 @@ cdef class Flight(Callbacks):
     cdef int cancel_links(self) except -1
     cdef int await_cancelled(self) except -1
     cdef int enter_and_collect(self, uint32_t wait_count, int64_t timeout_ns) except -1
+    cdef int entered(self, int error) except -1
     cdef int take_slot(self) noexcept
     cdef void give_slot(self, int slot) noexcept
     cdef int submit_work(self, Operation operation) except -1

@@ -172,11 +172,17 @@ cdef class Flight(Callbacks):
             self._refuse()
         sqe = rl_driver_sqe(self.driver)
         if sqe == NULL:
-            self.flush()
+            self.make_room(1)
             sqe = rl_driver_sqe(self.driver)
-            if sqe == NULL:
-                raise RuntimeError("the submission queue is full and the kernel takes nothing from it")
         return sqe
+
+    cdef int make_room(self, uint32_t count) except -1:
+        """For so many entries, at most as many as the queue has."""
+        if rl_driver_room(self.driver) < count:
+            self.flush()
+            if rl_driver_room(self.driver) < count:
+                raise RuntimeError("the submission queue is full and the kernel takes nothing from it")
+        return 0
 
     cdef int submit(self, Operation operation) except -1:
         if self.driver == NULL:
@@ -212,15 +218,12 @@ cdef class Flight(Callbacks):
         Each begins when the one before it has gone well; the others end with ECANCELED.
         """
         cdef rl_sqe *sqe
-        cdef Operation link = operation
+        cdef Operation link = operation, last = operation
         cdef uint32_t count = 0
         while link is not None:
             count += 1
             link = link.linked
-        if rl_driver_room(self.driver) < count:
-            self.flush()
-            if rl_driver_room(self.driver) < count:
-                raise RuntimeError("the submission queue is full and the kernel takes nothing from it")
+        self.make_room(count)
         link = operation
         while link is not None:
             sqe = rl_driver_sqe(self.driver)
@@ -231,7 +234,11 @@ cdef class Flight(Callbacks):
             link.was_cut = False
             self.links_in_flight += 1
             self.enter_flight(link)
+            last = link
             link = link.linked
+        if last is not operation:
+            last.bounded = operation.bounded
+            operation.bounded = False
         return 0
 
     cdef void mend_links(self) noexcept:
@@ -367,6 +374,12 @@ cdef class Flight(Callbacks):
     cdef int enter_and_collect(self, uint32_t wait_count, int64_t timeout_ns) except -1:
         cdef int error = self.driver.calls.enter(self.driver, wait_count, timeout_ns)
         self.collect()
+        return self.entered(error)
+
+    cdef int entered(self, int error) except -1:
+        """What the driver's `enter` is followed by, before another one."""
+        if self.driver.links_cut:
+            self.mend_links()
         if error < 0:
             raise OSError(-error, os.strerror(-error), "io_uring_enter")
         return 0

@@ -47,7 +47,11 @@ def give_slot(LoopCore loop, int slot):
 
 
 def launch_links(LoopCore loop, list requests, owner):
-    """Submits them as one. `owner` is told of each by `_completed(request)`, or by `_dropped(request)`."""
+    """Submits them as one.
+
+    `owner` is told of each that was submitted by `_completed(request)`, or by `_dropped(request)`. Where the
+    first is cancelled in line, none was, and `owner` is told of the first alone.
+    """
     cdef Request request
     cdef Request linked = None
     cdef bint waits = False
@@ -56,7 +60,7 @@ def launch_links(LoopCore loop, list requests, owner):
         request.bounded = False
         waits |= request.spec.waits
         linked = request
-    # One of them is in flight at a time: the first stands for all in the bound, and in the line for it.
+    # One of them runs at a time: the first stands for all in the line, and the last in the bound.
     linked.bounded = not waits
     loop.submit(linked)
 

@@ -10,7 +10,7 @@ import sys
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from cpython.long cimport PyLong_AsSsize_t
+from cpython.long cimport PyLong_AsSsize_t, PyLong_AsUnsignedLongLong
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from cpython.number cimport PyNumber_Index
 from cpython.object cimport PyObject
@@ -100,8 +100,8 @@ cdef Py_ssize_t count_argument(object value) except? -1:
     return PyLong_AsSsize_t(PyNumber_Index(value))
 
 
-cdef uint32_t unsigned_argument(object value) except? 0xFFFFFFFF:
-    """An argument that is an unsigned int in C."""
+cdef object natural(object value):
+    """An argument that is unsigned in C, whatever its size."""
     if UNSIGNED_IS_ANY_INTEGER:
         value = PyNumber_Index(value)
     elif not isinstance(value, int):
@@ -109,6 +109,12 @@ cdef uint32_t unsigned_argument(object value) except? 0xFFFFFFFF:
     if value < 0:
         raise ValueError(
             "Cannot convert negative int" if UNSIGNED_IS_ANY_INTEGER else "value must be positive")
+    return value
+
+
+cdef uint32_t unsigned_argument(object value) except? 0xFFFFFFFF:
+    """An argument that is an unsigned int in C."""
+    value = natural(value)
     if value >> 32:
         too_large_for_long = value >> 64 and not UNSIGNED_IS_ANY_INTEGER
         raise OverflowError(
@@ -333,7 +339,7 @@ cdef class ReadIntoCall(TransferCall):
     cdef int64_t attempt(self) noexcept:
         cdef iovec vector
         vector.iov_base = self.view.buf
-        vector.iov_len = self.request.entry.sqe.length
+        vector.iov_len = min(self.view.len, IO_BYTES_MAX)
         return rl_stream_readv(self.fd, &vector, 1)
 
     cdef int become_exact(self) except -1:
@@ -424,7 +430,7 @@ cdef class EventWriteCall(WriteCall):
 def eventfd_write(fd, value):
     """As os.eventfd_write(): adds to the counter. Waits while that would be too large."""
     cdef int number = PyObject_AsFileDescriptor(fd)
-    cdef uint64_t count = value
+    cdef uint64_t count = PyLong_AsUnsignedLongLong(natural(value))
     return fill_write(
         EventWriteCall.__new__(EventWriteCall), "eventfd_write", number,
         int(count).to_bytes(EVENT_BYTES, sys.byteorder), None)

@@ -43,6 +43,21 @@ cdef class LockCall(Call):
     cdef bint tests
     cdef bint takes
 
+    cdef int64_t at_once(self) except? -1:
+        self.find_position()
+        return Call.at_once(self)
+
+    cdef object wait_in_a_thread(self, object loop):
+        self.find_position()
+        return Call.wait_in_a_thread(self, loop)
+
+    cdef void find_position(self) noexcept:
+        """Where the file stands now, so that the same bytes are given back."""
+        cdef int64_t position = seek(<int> self.request.call.arguments[0], 0, SEEK_CUR)
+        if position >= 0:
+            self.lock.l_whence = SEEK_SET
+            self.lock.l_start = position
+
     cdef object value(self):
         if self.tests and self.lock.l_type != F_UNLCK and self.lock.l_pid != getpid():
             self.outcome = -EACCES
@@ -65,7 +80,6 @@ def lockf(fd, command, length, /):
     cdef int number = int_argument(fd)
     cdef int what = int_argument(command)
     cdef int64_t length_bytes = PyNumber_Index(length)
-    cdef int64_t position
     sys.audit("os.lockf", number, what, length)
     if what != F_LOCK and what != F_TLOCK and what != F_ULOCK and what != F_TEST:
         raise OSError(EINVAL, os.strerror(EINVAL))
@@ -73,10 +87,8 @@ def lockf(fd, command, length, /):
     call.takes = what == F_LOCK or what == F_TLOCK
     call.lock.l_type = F_RDLCK if call.tests else F_WRLCK if call.takes else F_UNLCK
     call.lock.l_len = length_bytes
-    # Where the file stands now, so that the same bytes are given back.
-    position = seek(number, 0, SEEK_CUR)
-    call.lock.l_whence = SEEK_SET if position >= 0 else SEEK_CUR
-    call.lock.l_start = max(position, <int64_t> 0)
+    call.lock.l_whence = SEEK_CUR
+    call.lock.l_start = 0
     call.for_number("lockf", SYS_fcntl)
     call.bounded = what != F_LOCK  # which may wait for ever
     call.request.call.arguments[0] = <uint64_t> number

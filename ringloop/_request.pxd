@@ -35,6 +35,7 @@ cdef class Spec:
     cdef bint interruptible
     cdef bint is_async
     cdef bint repeated
+    cdef bint breaks_links
 
     cdef object bind(self, tuple given, dict named)
 

@@ -130,6 +130,7 @@ cdef class Spec:
         self.interruptible = entry.interruptible
         self.is_async = entry.is_async
         self.repeated = entry.repeated
+        self.breaks_links = entry.name in operations.BREAK_LINKS
 
     cdef object bind(self, tuple given, dict named):
         """The values of the arguments that callers give, in the table's order."""
@@ -646,7 +647,12 @@ cdef class Request(Call):
         if -RESTART_LAST <= result <= -RESTART_FIRST:
             result = -EINTR
         if self.is_link and result == -EINTR and self.spec.repeated:
-            result = -ECANCELED  # as those behind it are: it has to be made again together with them
+            if self.spec.breaks_links:
+                result = -ECANCELED  # as those behind it are: it has to be made again together with them
+            else:
+                # Those behind it have begun, and need nothing of it.
+                self.is_link = False
+                self.linked = None
         self.outcome = result
         if not self.is_link and not self.cancel_asked and self.loop.alive() and (
                 result == -EINTR and self.spec.repeated or result == -ECANCELED and self.goes_on()):

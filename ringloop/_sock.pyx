@@ -375,8 +375,6 @@ cdef class Sockets(LoopCore):
         cdef ReadyWait wait
         cdef int fd = self.checked_socket(sock)
         cdef Py_ssize_t count
-        if writable_length(buf) == 0:
-            return 0
         count = try_recv_into(fd, buf)
         if count < 0:
             wait = ReadyWait(self, sock, POLLIN)
@@ -478,26 +476,17 @@ cdef int get_writable(object target, Py_buffer *view) except -1:
 
 
 cdef Py_ssize_t try_recv_into(int fd, object target) except -2:
-    """How many bytes were received, or -1 if that would block."""
+    """How many bytes were received, or -1 if that would block. An empty target asks nobody."""
     cdef Py_buffer view
     cdef Py_ssize_t count
     get_writable(target, &view)
-    count = recv(fd, view.buf, view.len, MSG_DONTWAIT)
+    count = recv(fd, view.buf, view.len, MSG_DONTWAIT) if view.len else 0
     PyBuffer_Release(&view)
     if count < 0:
         if errno == EAGAIN:
             return -1
         raise os_error()
     return count
-
-
-cdef Py_ssize_t writable_length(object target) except -1:
-    cdef Py_buffer view
-    cdef Py_ssize_t length
-    get_writable(target, &view)
-    length = view.len
-    PyBuffer_Release(&view)
-    return length
 
 
 cdef Py_ssize_t buffer_length(object data) except -1:

@@ -297,8 +297,8 @@ cdef class Receive(Operation):
     cdef int accept_end(self, uint32_t events) except -1:
         """recv(2) gave nothing: the stream's end, or that of a connection whose error a send took before.
 
-        The kernel tells each error once. Where nothing can be sent any more either, and a send has yet to tell
-        what came of it, that comes first, within a pass or two: `readiness` stays set.
+        The kernel tells each error once. Where nothing can be sent any more either, and a send has yet to
+        tell what came of it, that comes first, within a pass or two: `readiness` stays set.
         """
         if events & POLLHUP and self.transport.send.lent is not None:
             return 0

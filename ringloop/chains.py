@@ -177,6 +177,7 @@ class Chain:
             return
         if self._cancelling is not None:
             self._cancelling.cancel()
+            self._cancelling = None
         links, self._links = self._links, []
         while links:
             link = links.pop(0)
@@ -197,7 +198,7 @@ class Chain:
 
     def _finish(self, link: Link) -> None:
         step, request, closes = link
-        failure = request.failure()
+        outcome, failure = self._result_of(request)
         if self._is_cancelled and (failure is not None or request.did_not_begin):
             failure = asyncio.CancelledError()
         if closes is not None and not request.did_not_begin:
@@ -211,10 +212,20 @@ class Chain:
             self._files.opened_nothing(request)
             self._fail(step, failure)
         else:
-            step.outcome = request.result()
+            step.outcome = outcome
             step.over = True
             request.hand_over()
             self._files.opened(step, request)
+
+    @staticmethod
+    def _result_of(request: Any) -> tuple[Any, BaseException | None]:
+        failure = request.failure()
+        if failure is not None or request.opened_slot:
+            return -1, failure  # what uses a slot that was emptied must not find the number of a file
+        try:
+            return request.result(), None
+        except Exception as error:
+            return -1, error
 
     def _fail(self, step: Step, failure: BaseException) -> None:
         step.failure = failure
@@ -264,7 +275,7 @@ class Chain:
             if link.step is not None:
                 link.request.cancel()
         # In a forked child the loop is closed, and what is in flight is the parent's.
-        if len(self._links) > 1 and self._loop and not self._loop.is_closed():
+        if len(self._links) > 1 and self._cancelling is None and self._loop and not self._loop.is_closed():
             self._cancel_again_later(_CANCEL_AGAIN_S)
 
     def _cancel_again_later(self, delay_s: float) -> None:
@@ -302,8 +313,8 @@ def chain() -> Chain:
 
     What the kernel has in memory is done at once. What has to wait is submitted together with the steps
     behind it, as links of io_uring, as long as these need no value that is yet to come: a file that a step
-    opens for reading, and the bytes of a read that is not short, are no such values. `c.segments` tells how
-    the steps were run. Files in the ring (Linux 5.17) do not move to another thread with a loop that is run
-    there in the middle of a chain: what would use them fails with EBADF.
+    opens for reading is no such value, nor are, for a write or send, the bytes of a read that is not short.
+    `c.segments` tells how the steps were run. Files in the ring (Linux 5.17) do not move to another thread
+    with a loop that is run there in the middle of a chain: what would use them fails with EBADF.
     """
     return Chain()

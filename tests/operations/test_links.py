@@ -260,6 +260,60 @@ async def test_every_operation_takes_a_slot_that_is_said_to(world: World) -> Non
         assert outcomes[0] == outcomes[1], (entry.name, outcomes)
 
 
+# --- what several steps close
+
+
+def closed_twice(c: Any, fd: Any) -> Any:
+    c.read(fd, 10)
+    return c.close(fd)
+
+
+def closed_after_a_failure(c: Any, fd: Any) -> Any:
+    failing = c.ftruncate(fd, 0)
+    return c.on_failure(failing, "close", fd)
+
+
+@pytest.mark.parametrize("path", [MADE, "file"])
+@pytest.mark.parametrize("steps", [closed_twice, closed_after_a_failure])
+@pytest.mark.parametrize("use", ["close", "read", "fsync"])
+async def test_what_was_closed_is_no_other_file(world: World, use: str, steps: Any, path: str) -> None:
+    """Neither the standard input, whose number is 0, nor the file of another who has the slot."""
+    before = os.fstat(0)
+    c = ringloop.chain()
+    fd = c.open(path if path == MADE else world.path(path), os.O_RDONLY)
+    closing = steps(c, fd)
+    again = getattr(c, use)(fd, *([5] if use == "read" else []))
+    with pytest.raises(OSError, match=r"step 2|step 4"):
+        await c
+    assert closing.exception() is None
+    assert isinstance(failure := again.exception(), OSError)
+    assert failure.errno == errno.EBADF
+    assert os.fstat(0).st_ino == before.st_ino
+    if is_ringloop(loop := asyncio.get_running_loop()):
+        assert slots_taken(loop) == 0
+
+
+async def test_an_attribute_is_not_set_before_its_value_was_read(world: World) -> None:
+    """The kernel copies it when it takes the submission."""
+    end, feed = world.pipe()
+    path = world.path("file")
+    try:
+        os.setxattr(path, "user.a", b"")
+    except OSError:
+        pytest.skip("the file system has no attributes of users")
+    c = ringloop.chain()
+    fd = c.open(path, os.O_RDONLY)
+    data = c.read(end, 5)
+    c.fsetxattr(fd, "user.a", data)
+    c.close(fd)
+    running = asyncio.ensure_future(c.run())
+    for _ in range(20):
+        await asyncio.sleep(0)
+    os.write(feed, b"value")
+    await running
+    assert os.getxattr(path, "user.a") == b"value"
+
+
 # --- cancelling, and loops that end
 
 
@@ -318,6 +372,49 @@ async def test_links_that_wait_for_peers_keep_nobody_from_going_on(world: World)
     for task in waiting:
         task.cancel()
     await asyncio.gather(*waiting, return_exceptions=True)
+
+
+async def test_links_count_in_the_bound_until_the_last(world: World) -> None:
+    loop: Any = asyncio.get_running_loop()
+    if not is_ringloop(loop):
+        return
+    end, _ = world.pipe()
+
+    async def wait() -> None:
+        c = ringloop.chain()
+        c.nop()
+        c.read(end, 1)
+        c.nop()
+        await c
+
+    waiting = [asyncio.ensure_future(wait()) for _ in range(2000)]
+    for _ in range(100):
+        await asyncio.sleep(0)
+    # Of 512 chains what is left of each, the loop's own, and what stands for the others' turn.
+    assert loop._counters()["in_flight"] < 2 * 512 + 10
+    for task in waiting:
+        task.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+    assert loop._counters()["in_flight"] < 10
+
+
+async def test_one_cancelled_again_and_again_leaves_no_timer(world: World) -> None:
+    loop: Any = asyncio.get_running_loop()
+    if not is_ringloop(loop):
+        return
+    end, _ = world.pipe()
+    c = ringloop.chain()
+    c.read(end, 1)
+    c.read(end, 1)
+    task = asyncio.ensure_future(c.run())
+    for _ in range(20):
+        await asyncio.sleep(0)
+    before = loop._counters()["timers"]
+    while not task.done():
+        task.cancel()
+        await asyncio.sleep(0)
+    assert task.cancelled()
+    assert loop._counters()["timers"] <= before
 
 
 @ringloop_only
@@ -441,8 +538,9 @@ async def test_ten_thousand_chains_leave_nothing(world: World) -> None:
 
 
 @needs_io_uring
-def test_links_of_which_the_kernel_takes_a_part(tmp_path: Path) -> None:
-    """As when it has no memory for all: the others must not begin by themselves."""
+@pytest.mark.parametrize("signals", [False, True], ids=["undisturbed", "signals"])
+def test_links_of_which_the_kernel_takes_a_part(signals: bool, tmp_path: Path) -> None:
+    """As when it has no memory for all: the others must not begin by themselves, nor for a signal."""
     library = tmp_path / "short_kernel.so"
     compiler = shlex.split(os.environ.get("CC", "cc"))
     source = Path(__file__).with_name("short_kernel.c")
@@ -450,9 +548,19 @@ def test_links_of_which_the_kernel_takes_a_part(tmp_path: Path) -> None:
     before = os.environ.get("LD_PRELOAD")
     run_child(
         """
-        import asyncio, os, ringloop
+        import asyncio, os, ringloop, signal
+
+        loop = None
+        watched, _ = os.pipe()
+
+        def handle(*_):
+            if loop is not None and loop.is_running():
+                loop.remove_reader(watched)
+                loop.add_reader(watched, int)
 
         async def main():
+            global loop
+            loop = asyncio.get_running_loop()
             end, into = os.pipe()
             for _ in range(50):
                 c = ringloop.chain()
@@ -463,10 +571,15 @@ def test_links_of_which_the_kernel_takes_a_part(tmp_path: Path) -> None:
                 await c
                 assert os.read(end, 100) == b"Name:\\t", data.result()
                 assert [len(segment) for segment in c.segments] == [1, 1, 1, 1], c.segments
-            assert asyncio.get_running_loop()._counters()["slots_taken"] == 0
+            assert loop._counters()["slots_taken"] == 0
+            loop.remove_reader(watched)
 
+        signal.signal(signal.SIGUSR1, handle)
         ringloop.run(main())
         """,
         loop_name="ringloop",
-        env={"LD_PRELOAD": str(library) if before is None else f"{before}:{library}"},
+        env={
+            "LD_PRELOAD": str(library) if before is None else f"{before}:{library}",
+            **({"SHORT_KERNEL_SIGNALS": "1"} if signals else {}),
+        },
     )

@@ -84,6 +84,22 @@ async def test_a_cancelled_read_into_a_buffer_loses_nothing_and_lets_go_of_it(
     buffer.append(0)
 
 
+@pytest.mark.parametrize("read", [read_vector, read_into])
+async def test_a_read_into_a_buffer_waits_for_what_comes(
+    read: Callable[[int, bytearray], Coroutine[Any, Any, int]], ends: tuple[int, int]
+) -> None:
+    read_end, write_end = ends
+    buffer = bytearray(3)
+    reading = asyncio.create_task(read(read_end, buffer))
+    await turns(3)
+    assert not reading.done()
+    os.write(write_end, b"abcd\n")
+    assert await reading == 3
+    assert buffer == b"abc"
+    assert await read(read_end, buffer) == 2
+    assert buffer == b"d\nc"
+
+
 async def test_two_readers_of_a_pipe_share_what_comes() -> None:
     read_end, write_end = os.pipe()
     try:

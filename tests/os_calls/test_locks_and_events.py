@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -90,6 +91,36 @@ def test_a_cancelled_wait_for_a_lock_ends_and_leaves_none(file: tuple[Path, int]
     ringloop.run(main())
     with held(path):  # who could not have it if one of the cancelled had
         pass
+
+
+async def test_the_position_is_that_of_the_moment_when_it_is_awaited(file: tuple[Path, int]) -> None:
+    path, fd = file
+    with held(path):
+        call = ringloop.os.lockf(fd, os.F_TEST, 5)
+        os.lseek(fd, 10, os.SEEK_SET)
+        await call
+        call = ringloop.os.lockf(fd, os.F_TEST, 5)
+        os.lseek(fd, 0, os.SEEK_SET)
+        with pytest.raises(PermissionError):
+            await call
+
+
+@pytest.mark.parametrize("value", [0, 7, True, 1.5, "1", None, -1, 1 << 64])
+async def test_what_an_event_counts(value: Any) -> None:
+    fd = os.eventfd(0)
+    try:
+        outcomes = []
+        for write in os.eventfd_write, ringloop.os.eventfd_write:
+            try:
+                result = write(fd, value)
+                outcomes.append(await result if write is ringloop.os.eventfd_write else result)
+            except Exception as error:
+                outcomes.append((type(error), str(error)))
+        assert outcomes[0] == outcomes[1]
+        if outcomes[0] is None and value:
+            assert os.eventfd_read(fd) == 2 * value
+    finally:
+        os.close(fd)
 
 
 async def test_events() -> None:
