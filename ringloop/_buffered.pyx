@@ -18,9 +18,10 @@ from libc.string cimport memchr, memcpy, memmove
 from ringloop._files cimport (
     FILE_CLOSE, FILE_DETACH, FILE_ENTER, FILE_EXIT, FILE_FLUSH, FILE_NEXT, FILE_PEEK, FILE_PREAD, FILE_PWRITE,
     FILE_READ, FILE_READ1, FILE_READINTO, FILE_READINTO1, FILE_READLINE, FILE_READLINES, FILE_SEEK, FILE_TELL,
-    FILE_TRUNCATE, FILE_WRITE, ITEM_WORK, WORK_AT_ONCE, FileCall, check_bytes, index, lock_writable, size_of,
-    unsupported, whence_of,
+    FILE_TRUNCATE, FILE_WRITE, ITEM_WORK, WORK_AT_ONCE, FileCall, check_bytes, lock_writable, size_of,
+    unsupported,
 )
+from ringloop._os cimport int64_argument, int_argument
 from ringloop._descriptor cimport PIECE_BYTES, STREAM_BYTES, Descriptor, Layer
 from ringloop._ops cimport RL_WOULD_BLOCK
 from ringloop._raw cimport RawFile
@@ -381,8 +382,8 @@ cdef class BufferedFile(Layer):
 
     cdef object seek_now(self, object offset, object whence):
         cdef RawFile raw = self.raw_file
-        cdef int64_t target = index(offset)
-        cdef int how = whence_of(whence)
+        cdef int64_t target = int64_argument(offset)
+        cdef int how = int_argument(whence)
         if how < 0 or how > SEEK_HOLE:
             raise ValueError(f"whence value {how} unsupported")
         self.check_open("seek of")
@@ -461,7 +462,7 @@ cdef class BufferedFile(Layer):
             self.check_reads("read1", "readinto of")
             return self.read_to_now("readinto1", call.one, True)
         if kind == FILE_PEEK:
-            index(call.one)
+            int64_argument(call.one)
             self.check_reads("peek", "peek of")
             if self.ahead_end == self.ahead_begin and self.fill_now() == -2:
                 return NotImplemented
@@ -636,12 +637,12 @@ cdef class BufferedFile(Layer):
                 await asyncio.sleep(0)
 
     async def _slow_seek(self, offset, whence):
-        cdef int64_t target = index(offset)
+        cdef int64_t target = int64_argument(offset)
         await self._clean()
         position = self.seek_now(offset, whence)
         if position is not NotImplemented:
             return position
-        if index(whence) == SEEK_CUR:
+        if int64_argument(whence) == SEEK_CUR:
             target -= self.ahead_end - self.ahead_begin
         position = await self.raw_file._slow_seek(target, whence)
         self.ahead_begin = 0

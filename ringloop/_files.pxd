@@ -82,8 +82,6 @@ cdef class File:
 
 cdef int tell(object future) except -1
 cdef int take_short_ways(object kind) except -1
-cdef int64_t index(object value) except? -1
-cdef int whence_of(object value) except? -1
 cdef Py_ssize_t size_of(object value) except? -2
 cdef object unsupported(str what)
 cdef int check_bytes(object data) except -1

@@ -20,12 +20,11 @@ import warnings
 
 cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
-from cpython.number cimport PyNumber_Index
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF
-from libc.stdint cimport int64_t
 
 from ringloop._core cimport LoopCore
+from ringloop._os cimport int64_argument
 from ringloop._running cimport running_loop
 
 
@@ -54,16 +53,9 @@ cdef tuple NAMES = (
 
 # --- what any file object's arguments are
 
-cdef int64_t index(object value) except? -1:
-    """An argument that must be an integer: C would take a float for one."""
-    return value if type(value) is int else PyNumber_Index(value)
-
-
-cdef int whence_of(object value) except? -1:
-    cdef int64_t number = index(value)
-    if number != <int> number:
-        raise OverflowError("Python int too large to convert to C int")
-    return <int> number
+cdef tuple lock_range(object start, object length):
+    """What a lock is of: an offset and a length, or None for all of the file."""
+    return None if start is None else (int64_argument(start), int64_argument(length))
 
 
 cdef Py_ssize_t size_of(object value) except? -2:
@@ -538,11 +530,11 @@ cdef class File:
 
         With wait=False raises BlockingIOError if another has it. May be cancelled while it waits.
         """
-        return self.call(FILE_LOCK, (shared, wait), None if start is None else (index(start), index(length)))
+        return self.call(FILE_LOCK, (shared, wait), lock_range(start, length))
 
     def unlock(self, *, start=None, length=0):
         """Flushes, and gives back a lock() with the same `start` and `length`."""
-        return self.call(FILE_UNLOCK, None if start is None else (index(start), index(length)))
+        return self.call(FILE_UNLOCK, lock_range(start, length))
 
     def __aenter__(self):
         return self.call(FILE_ENTER)

@@ -1,7 +1,7 @@
 # The functions of `os` on paths, and how their arguments are read. See _os.pyx.
 
 from cpython.object cimport PyObject
-from libc.stdint cimport uint64_t
+from libc.stdint cimport int64_t, uint64_t
 
 from ringloop._ops cimport Call, rl_statx
 
@@ -26,6 +26,7 @@ cdef class ChangeCall(Call):
 
 cdef uint64_t address_of(bytes text) noexcept
 cdef int int_argument(object value) except? -1
+cdef int64_t int64_argument(object value) except? -1
 cdef int fd_of_path(object value) except? -1
 cdef int directory_argument(object dir_fd) except? -1
 cdef bint is_fd(object path) noexcept

@@ -87,6 +87,11 @@ cdef int int_argument(object value) except? -1:
     return <int> number
 
 
+cdef int64_t int64_argument(object value) except? -1:
+    """An argument that is an off_t in C, which would take a float for an integer."""
+    return value if type(value) is int else PyNumber_Index(value)
+
+
 cdef int fd_of_path(object value) except? -1:
     """A file descriptor in the place of a path, or a dir_fd."""
     index = PyNumber_Index(value)

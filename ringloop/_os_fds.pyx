@@ -31,7 +31,7 @@ from ringloop._ops cimport (
     rl_statx,
 )
 from ringloop._os cimport (
-    ChangeCall, address_of, audit, encoded_path, fd_of_path, int_argument, is_fd, plain_path,
+    ChangeCall, address_of, audit, encoded_path, fd_of_path, int64_argument, int_argument, is_fd, plain_path,
 )
 
 
@@ -89,11 +89,6 @@ cdef object Future = asyncio.Future
 
 cdef object invalid():
     return OSError(EINVAL, os.strerror(EINVAL))
-
-
-cdef int64_t offset_argument(object value) except? -1:
-    """An argument that is an off_t in C."""
-    return PyNumber_Index(value)
 
 
 cdef Py_ssize_t count_argument(object value) except? -1:
@@ -283,7 +278,7 @@ cdef ReadCall read_call(str name, object fd, object length, object offset):
     cdef ReadCall call = ReadCall.__new__(ReadCall)
     cdef int number = int_argument(fd)
     cdef Py_ssize_t length_bytes = count_argument(length)
-    cdef int64_t position = OWN_POSITION if offset is None else offset_argument(offset)
+    cdef int64_t position = OWN_POSITION if offset is None else int64_argument(offset)
     if length_bytes < 0 or (offset is not None and position < 0):
         raise invalid()
     fill_read(call, name, number, length_bytes, position)
@@ -310,7 +305,7 @@ def read(fd, length, /):
 
 def pread(fd, length, offset, /):
     """As os.pread(): up to `length` bytes from `offset` on, which does not move the file's position."""
-    offset_argument(offset)
+    int64_argument(offset)
     return read_call("pread", fd, length, offset)
 
 
@@ -401,7 +396,7 @@ cdef WriteCall fill_write(WriteCall call, str name, object fd, object data, obje
     call.fd = int_argument(fd)
     PyObject_GetBuffer(data, &call.view, PyBUF_SIMPLE)
     call.lent = True
-    call.position = OWN_POSITION if offset is None else offset_argument(offset)
+    call.position = OWN_POSITION if offset is None else int64_argument(offset)
     if offset is not None and call.position < 0:
         raise invalid()
     call.for_entry(name, RL_OP_WRITE, call.fd)
@@ -418,7 +413,7 @@ def write(fd, data, /):
 
 def pwrite(fd, buffer, offset, /):
     """As os.pwrite(): how many bytes of `buffer` went to `offset`."""
-    offset_argument(offset)
+    int64_argument(offset)
     return write_call("pwrite", fd, buffer, offset)
 
 
@@ -494,7 +489,7 @@ cdef VectorCall vector_call(str name, uint8_t opcode, object fd, object buffers,
     if not PySequence_Check(buffers):
         # CPython names the system call.
         raise TypeError(f"{'preadv2' if name == 'preadv' else name}() arg 2 must be a sequence")
-    call.position = offset_argument(offset)
+    call.position = int64_argument(offset)
     call.flags = <uint32_t> int_argument(flags)
     call.reads = opcode == RL_OP_READV
     call.hold(buffers, PyBUF_WRITABLE if call.reads else PyBUF_SIMPLE)
@@ -574,7 +569,7 @@ def fdatasync(fd):
 def ftruncate(fd, length, /):
     """As os.ftruncate()."""
     cdef int number = int_argument(fd)
-    cdef int64_t length_bytes = offset_argument(length)
+    cdef int64_t length_bytes = int64_argument(length)
     cdef Call call
     audit("os.truncate", "in", number, <Py_ssize_t> length_bytes)
     if length_bytes < 0:  # which a ring does not look at
@@ -593,7 +588,7 @@ def truncate(path, length):
     call = ChangeCall.__new__(ChangeCall)
     call.path = plain_path("truncate", "path", path, "string, bytes, os.PathLike or integer")
     call.kept = encoded_path("truncate", "path", call.path)
-    length_bytes = offset_argument(length)
+    length_bytes = int64_argument(length)
     audit("os.truncate", "On", <PyObject *> call.path, <Py_ssize_t> length_bytes)
     call.for_number("truncate", SYS_truncate)
     call.request.call.arguments[0] = address_of(call.kept)
@@ -605,8 +600,8 @@ def posix_fallocate(fd, offset, length, /):
     """As os.posix_fallocate(); but a file system that cannot reserve space raises EOPNOTSUPP."""
     cdef Call call = Call.__new__(Call)
     cdef int number = int_argument(fd)
-    cdef int64_t from_offset = offset_argument(offset)
-    cdef int64_t length_bytes = offset_argument(length)
+    cdef int64_t from_offset = int64_argument(offset)
+    cdef int64_t length_bytes = int64_argument(length)
     call.for_entry("posix_fallocate", RL_OP_FALLOCATE, number)
     call.request.entry.sqe.offset = <uint64_t> from_offset
     call.request.entry.sqe.address = <uint64_t> length_bytes
@@ -626,8 +621,8 @@ def prefetch_piece(fd, offset, length):
     """Reads so much of a file into memory: how many bytes of it are there then."""
     cdef PrefetchCall call = PrefetchCall.__new__(PrefetchCall)
     cdef int number = PyObject_AsFileDescriptor(fd)
-    cdef int64_t from_offset = offset_argument(offset)
-    cdef int64_t length_bytes = offset_argument(length)
+    cdef int64_t from_offset = int64_argument(offset)
+    cdef int64_t length_bytes = int64_argument(length)
     call.for_number("prefetch", 0)
     call.request.call.arguments[0] = <uint64_t> number
     call.request.call.arguments[1] = <uint64_t> from_offset
@@ -639,8 +634,8 @@ def posix_fadvise(fd, offset, length, advice, /):
     """As os.posix_fadvise()."""
     cdef Call call = Call.__new__(Call)
     cdef int number = int_argument(fd)
-    cdef int64_t from_offset = offset_argument(offset)
-    cdef int64_t length_bytes = offset_argument(length)
+    cdef int64_t from_offset = int64_argument(offset)
+    cdef int64_t length_bytes = int64_argument(length)
     cdef int kind = int_argument(advice)
     call.for_entry("posix_fadvise", RL_OP_FADVISE, number)
     call.request.entry.sqe.offset = <uint64_t> from_offset
@@ -677,7 +672,7 @@ def lseek(fd, position, whence, /):
     """As os.lseek(): the new position. Done at once if `whence` is SEEK_SET or SEEK_CUR."""
     cdef SeekCall call = SeekCall.__new__(SeekCall)
     cdef int number = int_argument(fd)
-    cdef int64_t to_position = offset_argument(position)
+    cdef int64_t to_position = int64_argument(position)
     cdef int from_where = int_argument(whence)
     call.for_number("lseek", SYS_lseek)
     call.request.call.arguments[0] = <uint64_t> number
@@ -704,8 +699,8 @@ cdef CopyCall copy_call(object count, object offset_src, object offset_dst):
         raise ValueError(
             "count cannot be negative" if REFUSES_NEGATIVE_COUNTS
             else "negative value for 'count' not allowed")
-    call.src_position = OWN_POSITION if offset_src is None else offset_argument(offset_src)
-    call.dst_position = OWN_POSITION if offset_dst is None else offset_argument(offset_dst)
+    call.src_position = OWN_POSITION if offset_src is None else int64_argument(offset_src)
+    call.dst_position = OWN_POSITION if offset_dst is None else int64_argument(offset_dst)
     return call
 
 
@@ -716,7 +711,7 @@ def sendfile(out_fd, in_fd, offset, count):
     cdef int src = int_argument(in_fd)
     cdef Py_ssize_t count_bytes
     if offset is not None:
-        call.src_position = offset_argument(offset)
+        call.src_position = int64_argument(offset)
     count_bytes = count_argument(count)
     if count_bytes < 0 and REFUSES_NEGATIVE_COUNTS:
         raise ValueError("count cannot be negative")

@@ -15,8 +15,9 @@ from ringloop._descriptor cimport (
 from ringloop._files cimport (
     FILE_CLOSE, FILE_ENTER, FILE_EXIT, FILE_FLUSH, FILE_NEXT, FILE_PREAD, FILE_PWRITE, FILE_READ,
     FILE_READALL, FILE_READINTO, FILE_READLINE, FILE_READLINES, FILE_SEEK, FILE_TELL, FILE_TRUNCATE,
-    FILE_WRITE, FileCall, check_bytes, index, lock_writable, size_of, whence_of,
+    FILE_WRITE, FileCall, check_bytes, lock_writable, size_of,
 )
+from ringloop._os cimport int64_argument, int_argument
 from ringloop._flight cimport RL_OP_CLOSE, RL_SQE_ASYNC
 from ringloop._ops cimport RL_WOULD_BLOCK, rl_resident_close, rl_resident_forget, rl_resident_read_rest
 
@@ -137,8 +138,8 @@ cdef class RawFile(Descriptor):
         return data if count == length else data[:count]
 
     cdef object pread_now(self, object length, object offset):
-        cdef Py_ssize_t wanted = <Py_ssize_t> index(length)
-        cdef int64_t begin = index(offset)
+        cdef Py_ssize_t wanted = <Py_ssize_t> int64_argument(length)
+        cdef int64_t begin = int64_argument(offset)
         cdef int64_t count
         self.check_reads()
         if wanted < 0 or begin < 0:
@@ -154,9 +155,9 @@ cdef class RawFile(Descriptor):
         return data if count == wanted else data[:count]
 
     cdef object seek_now(self, object offset, object whence):
-        cdef int64_t target = index(offset)
+        cdef int64_t target = int64_argument(offset)
         cdef int64_t base = 0
-        cdef int how = whence_of(whence)
+        cdef int how = int_argument(whence)
         if not self.regular or how > SEEK_END or how < 0:
             return NotImplemented
         if how == SEEK_CUR:
@@ -313,8 +314,8 @@ cdef class RawFile(Descriptor):
             await self._slow_write(line, None)
 
     async def _slow_seek(self, offset, whence):
-        cdef int how = whence_of(whence)
-        cdef int64_t target = index(offset)
+        cdef int how = int_argument(whence)
+        cdef int64_t target = int64_argument(offset)
         if how == SEEK_CUR and self.regular:
             self.locate()  # the kernel has another position
             if target > INT64_MAX - self.position:
@@ -333,7 +334,7 @@ cdef class RawFile(Descriptor):
         if size is None:
             self.locate()
             size = self.position if self.regular else await self._slow_tell(None, None)
-        await self.raw_call("ftruncate", SYS_ftruncate, <uint64_t> <int64_t> index(size))
+        await self.raw_call("ftruncate", SYS_ftruncate, <uint64_t> <int64_t> int64_argument(size))
         return size
 
     async def _slow_close(self, _, __):
@@ -352,8 +353,8 @@ cdef class RawFile(Descriptor):
         await call
 
     async def _slow_pread(self, length, offset):
-        data = PyBytes_FromStringAndSize(NULL, <Py_ssize_t> index(length))
-        offset = index(offset)
+        data = PyBytes_FromStringAndSize(NULL, <Py_ssize_t> int64_argument(length))
+        offset = int64_argument(offset)
         done = 0
         while done < len(data):
             count = await self._pull(data, done, len(data) - done, offset + done)
@@ -363,7 +364,7 @@ cdef class RawFile(Descriptor):
         return data[:done]
 
     async def _slow_pwrite(self, data, offset):
-        offset = index(offset)
+        offset = int64_argument(offset)
         if offset < 0:
             raise OSError(EINVAL, os.strerror(EINVAL))
         if not self.seeks:

@@ -18,8 +18,9 @@ from ringloop._buffered cimport BufferedFile
 from ringloop._files cimport (
     FILE_CLOSE, FILE_DETACH, FILE_ENTER, FILE_EXIT, FILE_NEXT, FILE_PREAD, FILE_PWRITE, FILE_READ,
     FILE_READLINE, FILE_READLINES, FILE_SEEK, FILE_TELL, FILE_TRUNCATE, FILE_WRITE, ITEM_WORK, WORK_AT_ONCE,
-    FileCall, index, size_of, unsupported,
+    FileCall, size_of, unsupported,
 )
+from ringloop._os cimport int64_argument
 from ringloop._descriptor cimport Descriptor, Layer
 
 
@@ -382,7 +383,7 @@ cdef class TextFile(Layer):
         self.check_open()
         if not self.below.raw_file.seeks:
             raise unsupported("underlying stream is not seekable")
-        how = index(whence)
+        how = int64_argument(whence)
         if how == 1 or how == 2:
             if cookie != 0:
                 raise unsupported(f"can't do nonzero {'cur' if how == 1 else 'end'}-relative seeks")
@@ -434,7 +435,7 @@ cdef class TextFile(Layer):
                 raise StopAsyncIteration
             return line
         if kind == FILE_READLINE:
-            size = <Py_ssize_t> index(call.one)  # unlike the others, no None
+            size = <Py_ssize_t> int64_argument(call.one)  # unlike the others, no None
             self.check_reads()
             return self.line_now(size)
         if kind == FILE_READ:
@@ -578,7 +579,7 @@ cdef class TextFile(Layer):
         return self.find_cookie(position)
 
     async def _slow_seek(self, cookie, whence):
-        how = index(whence)
+        how = int64_argument(whence)
         if how == 1:
             cookie = await self._slow_tell(None, None)
         await self._slow_flush(None, None)
