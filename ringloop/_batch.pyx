@@ -257,10 +257,14 @@ cdef class Batch:
                 keep_result(results, item)
                 while self.ready:
                     keep_result(results, self.next_ready())
-        except asyncio.CancelledError:
-            await self.aclose()
+        except BaseException as exc:
+            # What they opened is given back with them: a traceback must not keep them.
+            results.clear()
+            item = None
+            if isinstance(exc, asyncio.CancelledError):
+                await self.aclose()
             raise
-        return [result for result in results if result is not NOTHING]
+        return [(<Item> result).achieved() for result in results if result is not NOTHING]
 
     # --- the end
 
@@ -304,13 +308,12 @@ cdef class Batch:
 
 cdef int keep_result(list results, Item item) except -1:
     """At its place."""
-    result = item.achieved()
     if item.index == len(results):
-        results.append(result)
+        results.append(item)
         return 0
     while item.index >= len(results):
         results.append(NOTHING)
-    results[item.index] = result
+    results[item.index] = item
     return 0
 
 

@@ -32,6 +32,7 @@ cdef class BufferedFile(Layer):
     cdef bytes take(self, Py_ssize_t length)
     cdef const char *first_ahead(self) noexcept
     cdef object take_with(self, object data)
+    cdef void forget_ahead(self) noexcept
     cdef bytes rest_ahead(self)
     cdef bytes take_line(self, Py_ssize_t limit)
     cdef object read_size_now(self, Py_ssize_t length)

@@ -174,8 +174,12 @@ cdef class BufferedFile(Layer):
     cdef object take_with(self, object data):
         """`data`, which begins with all that is read ahead; or NotImplemented."""
         if data is not NotImplemented:
-            self.ahead_begin = self.ahead_end
+            self.forget_ahead()
         return data
+
+    cdef void forget_ahead(self) noexcept:
+        """What is read past the buffer moves the file away from what it holds."""
+        self.ahead_begin = self.ahead_end = 0
 
     cdef bytes rest_ahead(self):
         """A copy of what is read ahead: the buffer itself will change."""
@@ -240,7 +244,7 @@ cdef class BufferedFile(Layer):
             return NotImplemented
         if have != 0:
             memcpy(target, PyBytes_AS_STRING(self.ahead) + self.ahead_begin, have)
-        self.ahead_begin = self.ahead_end
+        self.forget_ahead()
         raw.move_to(raw.position + count)
         return data if have + count == length else data[:have + count]
 
@@ -260,6 +264,7 @@ cdef class BufferedFile(Layer):
         cdef Py_buffer view
         cdef Py_ssize_t have
         cdef int64_t count = 0
+        cdef bint is_past = False
         lock_writable(method, target, &view)
         try:
             if self.is_dirty():
@@ -277,9 +282,12 @@ cdef class BufferedFile(Layer):
                 if count == RL_WOULD_BLOCK:
                     return NotImplemented
                 self.raw_file.move_to(self.raw_file.position + count)
+                is_past = True
             if have != 0:
                 memcpy(view.buf, PyBytes_AS_STRING(self.ahead) + self.ahead_begin, have)
             self.ahead_begin += have
+            if is_past:
+                self.forget_ahead()
             return have + count
         finally:
             PyBuffer_Release(&view)
@@ -547,6 +555,7 @@ cdef class BufferedFile(Layer):
                 else:
                     wanted = PIECE_BYTES if self.raw_file.regular else STREAM_BYTES
                     piece = PyBytes_FromStringAndSize(NULL, min(wanted, length) if length > 0 else wanted)
+                    self.forget_ahead()
                     count = await self.raw_file._pull(piece, 0, len(piece))
                     if count == 0:
                         break
@@ -567,6 +576,7 @@ cdef class BufferedFile(Layer):
             return data
         if length > self.size:
             piece = PyBytes_FromStringAndSize(NULL, length)
+            self.forget_ahead()
             count = await self.raw_file._pull(piece, 0, length)
             return piece[:count]
         await self._fill()
@@ -765,7 +775,7 @@ cdef bint write_piece(RawFile raw, const char *data, Py_ssize_t length) noexcept
     """Whether all of it was written."""
     cdef int64_t count
     while length > 0:
-        if raw.regular and not raw.appends:
+        if raw.regular and not raw.adds:
             count = pwrite(raw.fd, data, length, raw.position)
         else:
             count = write(raw.fd, data, length)

@@ -136,6 +136,8 @@ class Plan:
                 link = self._files.link(step, requests)
             except (Exception, asyncio.CancelledError):
                 break  # to be raised in its turn
+            if not link.request.is_for_driver:
+                break
             is_fed = self._choose_slot(loop, step, link.request)
             links.append(link)
             requests[step] = link.request

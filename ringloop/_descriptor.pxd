@@ -26,6 +26,7 @@ cdef class Descriptor(Layer):
     cdef bint reads
     cdef bint writes
     cdef bint appends
+    cdef bint adds                 # what is written goes there, wherever the position is
     cdef bint creates
     cdef bint regular              # its position is ours; of other files the kernel keeps it
     cdef bint seeks

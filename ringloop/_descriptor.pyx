@@ -540,7 +540,7 @@ cdef class Descriptor(Layer):
 
     cdef int wrote(self, int64_t count) noexcept:
         """Of a regular file: so many bytes were written at the position, or at the end."""
-        if self.appends:
+        if self.adds:
             self.position = lseek(self.fd, 0, SEEK_CUR)
             return 0
         return self.move_to(self.position + count)
@@ -573,7 +573,7 @@ cdef class Descriptor(Layer):
             PyObject_GetBuffer(data, &call.view, PyBUF_SIMPLE)
             call.lent = True
             call.request.entry.sqe.address = <uint64_t> (<char *> call.view.buf + start)
-        if offset < 0 and self.regular and not self.appends:
+        if offset < 0 and self.regular and not self.adds:
             offset = self.position
         call.request.entry.sqe.length = <uint32_t> min(length, PIECE_BYTES)
         call.request.entry.sqe.offset = <uint64_t> offset

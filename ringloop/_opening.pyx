@@ -34,7 +34,8 @@ cdef extern from "Python.h":
     bytes PyUnicode_EncodeFSDefault(object path)
 
 cdef extern from "<fcntl.h>" nogil:
-    enum: AT_EMPTY_PATH, AT_FDCWD, O_ACCMODE, O_APPEND, O_EXCL, O_RDONLY
+    enum: AT_EMPTY_PATH, AT_FDCWD, F_GETFL, O_ACCMODE, O_APPEND, O_EXCL, O_RDONLY
+    int fcntl(int fd, int command)
 
 cdef extern from "<sys/stat.h>" nogil:
     bint S_ISDIR(int mode)
@@ -229,7 +230,7 @@ cdef class Opening(Attempt):
         raw.closefd = bool(self.closefd)
         raw.writes = self.known_mode.writes
         raw.reads = self.known_mode.reads
-        raw.appends = (self.known_mode.flags & O_APPEND) != 0
+        raw.appends = raw.adds = (self.known_mode.flags & O_APPEND) != 0
         raw.creates = (self.known_mode.flags & O_EXCL) != 0
         return raw
 
@@ -297,7 +298,10 @@ async def open_slowly(Opening asked):
         raw.known = status.known
         raw.identified = raw.known.kind != 0
         asked.take_status(raw, &status.status)
-        if not raw.regular or raw.exposed:
+        if type(asked.path) is int or asked.opener is not None:
+            raw.adds = raw.appends or fcntl(raw.fd, F_GETFL) & O_APPEND != 0
+            await find_position(raw)
+        elif not raw.regular:
             await find_position(raw)
     except BaseException:
         # What was not opened, also because that was cancelled, is the caller's as it was.
@@ -310,7 +314,7 @@ async def open_slowly(Opening asked):
 
 
 async def find_position(RawFile raw):
-    """Of what has perhaps none, and of an fd that was somewhere."""
+    """Of what has perhaps none, and of an fd that was somewhere, by whom it may be."""
     try:
         raw.position = await raw.raw_call("lseek", SYS_lseek, 0, SEEK_END if raw.appends else SEEK_CUR)
         raw.seeks = True

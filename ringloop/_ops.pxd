@@ -130,6 +130,7 @@ cdef class Call(Operation):
     cdef int choose_executor(self) noexcept
     cdef int start(self, Flight loop) except -1
     cdef int make_ready(self, Flight loop) except -1
+    cdef bint is_for_worker(self) noexcept
     cdef int abandon(self) except -1
     cdef int unlock(self) except -1
     cdef void wait_for_writer(self, int fifo_fd) noexcept

@@ -26,7 +26,8 @@ from posix.unistd cimport close as close_fd
 
 from ringloop._core cimport LoopCore
 from ringloop._flight cimport (
-    RL_OP_POLL_ADD, RL_OP_READ, RL_OP_READV, RL_OP_WRITE, RL_OP_WRITEV, Flight, Operation, rl_sqe, rl_work,
+    RL_OP_POLL_ADD, RL_OP_READ, RL_OP_READV, RL_OP_WRITE, RL_OP_WRITEV, RL_SQE_FIXED_FILE, Flight, Operation,
+    rl_sqe, rl_work,
 )
 from ringloop._running cimport running_loop
 
@@ -34,6 +35,13 @@ from ringloop._running cimport running_loop
 cdef extern from "<errno.h>" nogil:
     enum: EAGAIN, ECANCELED, EINTR, EMFILE, ENFILE, ENOMEM
     int errno
+
+cdef extern from "<sys/stat.h>" nogil:
+    ctypedef struct stat_buffer "struct stat":
+        unsigned int st_mode
+    int fstat(int fd, stat_buffer *buffer)
+    bint S_ISBLK(unsigned int mode)
+    bint S_ISREG(unsigned int mode)
 
 cdef extern from "fifo.h" nogil:
     int64_t rl_fifo_execute(rl_work *work)
@@ -333,6 +341,20 @@ cdef class Call(Operation):
         self.make_ready(loop)
         return loop.submit(self)
 
+    cdef bint is_for_worker(self) noexcept:
+        """Whether no driver does it as the system call would.
+
+        io_uring has a thread try the rest of a short write, and if that fails forgets to move the file's own
+        position (Linux 6.18): what is written next would overwrite what was.
+        """
+        cdef rl_sqe *sqe = &self.request.entry.sqe
+        cdef stat_buffer status
+        if ((sqe.opcode == RL_OP_WRITE or sqe.opcode == RL_OP_WRITEV) and <int64_t> sqe.offset == -1
+                and not sqe.flags & RL_SQE_FIXED_FILE):
+            if fstat(sqe.fd, &status) == 0 and (S_ISREG(status.st_mode) or S_ISBLK(status.st_mode)):
+                return True
+        return self.needs_worker
+
     cdef int make_ready(self, Flight loop) except -1:
         """All that `submit` needs."""
         self.loop = loop
@@ -340,7 +362,7 @@ cdef class Call(Operation):
         if self.request.work.priority != 0 and not self.by_number and moves_file_data(
                 self.request.entry.sqe.opcode):
             self.request.entry.sqe.ioprio = self.request.work.priority
-        if self.by_number or self.needs_worker or not loop.driver.calls.has_opcode(
+        if self.by_number or self.is_for_worker() or not loop.driver.calls.has_opcode(
                 loop.driver, self.request.entry.sqe.opcode):
             self.choose_executor()
             self.work = &self.request.work

@@ -67,12 +67,14 @@ cdef enum:
 cdef enum Kind:
     KIND_INTEGER, KIND_FD, KIND_DIRECTORY, KIND_POSITION, KIND_OFFSET, KIND_CONSTANT, KIND_PATH, KIND_TEXT
     KIND_PACKED, KIND_LENGTH, KIND_DATA, KIND_MEMORY, KIND_DATA_LIST, KIND_MEMORY_LIST, KIND_ROOM, KIND_PEER
-    KIND_MESSAGE_OUT, KIND_MESSAGE_IN, KIND_WORD
+    KIND_MESSAGE_OUT, KIND_MESSAGE_IN, KIND_WORD, KIND_SIZE
 
-#: What callers give, by the table's words. "word" is an argument of a system call by number.
+#: What callers give, by the table's words. "word" is an argument of a system call by number; a "size" has 64
+#: bits, and an "integer" as many as the field, which is 32 of a system call's argument.
 KINDS = [
     "integer", "fd", "directory", "position", "offset", "constant", "path", "text", "packed", "length",
     "data", "memory", "data list", "memory list", "room", "peer", "message out", "message in", "word",
+    "size",
 ]
 
 cdef enum Field:
@@ -286,8 +288,14 @@ cdef class Request(Call):
     cdef int fill_argument(self, int position, object value) except -1:
         cdef int kind = self.spec.kinds[position]
         cdef int field = self.spec.fields[position]
+        cdef int64_t number
         if kind == KIND_INTEGER or kind == KIND_CONSTANT:
-            return self.store(field, <uint64_t> <int64_t> exact(value) | self.spec.bits[position])
+            number = exact(value)
+            if field < FIELD_FD and not -(<int64_t> 1 << 31) <= number <= <int64_t> 0xFFFFFFFF:
+                raise OverflowError(f"{self.spec.name}(): an argument does not fit in 32 bits")
+            return self.store(field, <uint64_t> number | self.spec.bits[position])
+        if kind == KIND_SIZE:
+            return self.store(field, <uint64_t> <int64_t> exact(value))
         if kind == KIND_FD:
             return self.store(field, <uint64_t> <int64_t> descriptor(value))
         if kind == KIND_DIRECTORY:
@@ -386,6 +394,8 @@ cdef class Request(Call):
 
     cdef int fill_message_in(self, int position, object sizes) except -1:
         length, control_length = sizes
+        if length < 0 or control_length < 0:
+            raise ValueError(f"{self.spec.name}(): a length must not be negative")
         cdef bytes memory = self.room(sizeof(msghdr) + sizeof(iovec))
         cdef msghdr *message = <msghdr *> PyBytes_AS_STRING(memory)
         cdef iovec *vector = <iovec *> (message + 1)
@@ -515,7 +525,7 @@ cdef class Request(Call):
     @property
     def is_for_driver(self):
         """Whether no worker is to do it."""
-        return not self.by_number and not self.needs_worker
+        return not self.by_number and not self.is_for_worker()
 
     cdef int join(self, LoopCore loop, object owner, Request linked) except -1:
         """Makes it ready to be submitted with what is linked to it: `linked`, or None."""

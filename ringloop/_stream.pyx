@@ -435,8 +435,7 @@ cdef class StreamTransport(Endpoint):
             return 0
         if count < 0:
             if error != EAGAIN:
-                exc = OSError(error, os.strerror(error))
-                return self.fatal_error(exc, "Fatal write error on socket transport")
+                return self.fatal_error(self.write_error(error), "Fatal write error on socket transport")
             count = 0
         self.send.push(data, count)
         self.send.start()

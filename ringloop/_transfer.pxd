@@ -34,6 +34,7 @@ cdef class Endpoint(Transport):
     cdef int queue_drained(self) except -1
     cdef int all_sent(self) except -1
     cdef int finish_if_idle(self) except -1
+    cdef object write_error(self, int error)
     cdef object keep_open(self)
 
 
@@ -46,7 +47,10 @@ cdef class Receive(Operation):
     cdef bint ended                    # the stream's end or an error was seen: never armed again
     cdef bint nudged                   # a completion of our own is in the ready queue
     cdef int small_in_a_row
+    cdef uint32_t data_pass            # the last pass in which data was delivered
+    cdef int error                     # the socket's, which the receive took from the kernel; 0: none
 
+    cdef bint has_delivered(self) noexcept
     cdef int arm(self) except -1
     cdef int nudge(self) except -1
     cdef int advance(self, int64_t result, uint32_t flags, object payload) except -1

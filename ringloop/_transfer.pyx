@@ -71,6 +71,12 @@ cdef bint in_flight(Operation operation) noexcept:
     return operation.state == OPERATION_SUBMITTED or operation.state == OPERATION_CANCELLING
 
 
+cdef bint is_of_socket(int64_t result) noexcept:
+    """Whether a receive's result is an error of the connection, which the kernel tells nobody else."""
+    return result < 0 and result != NUDGE and (
+        result != -ECANCELED and result != -ENOBUFS and result != -EINTR and result != -EAGAIN)
+
+
 cdef bint can_receive_small(Sockets loop) noexcept:
     return loop.driver.capabilities & RL_CAN_RECV_MULTISHOT != 0
 
@@ -105,6 +111,12 @@ cdef class Endpoint(Transport):
     cdef int finish_if_idle(self) except -1:
         """An operation of a connection that is at its end left the kernel."""
         raise NotImplementedError
+
+    cdef object write_error(self, int error):
+        """What a write failed with: after the receive took the socket's error, EPIPE stands for that."""
+        if error == EPIPE and self.receive.error != 0:
+            error = self.receive.error
+        return OSError(error, os.strerror(error))
 
     cdef object keep_open(self):
         """Puts off the close() of a socket object that others have too, until its `_decref_socketios`.
@@ -155,6 +167,8 @@ cdef class Receive(Operation):
             if data == NULL:
                 PyErr_Clear()
             rl_buffers_recycle(self.loop.buffers, buffer_id)
+        elif is_of_socket(result):
+            self.error = -result
         return data
 
     cdef int complete(self, int64_t result, uint32_t flags, object payload) except -1:
@@ -188,8 +202,8 @@ cdef class Receive(Operation):
             if not transport.closing and not transport.paused and self.loop.alive():
                 if self.pending or self.readiness and not self.ended:
                     self.nudge()
-                if not self.pending:
-                    self.arm()
+                if not self.pending and (self.large or not self.readiness):
+                    self.arm()  # while `readiness` is set the nudge reads: another receive would compete
         return 0
 
     cdef int take(self, int64_t result, uint32_t flags, object payload) except -1:
@@ -204,15 +218,15 @@ cdef class Receive(Operation):
             if self.state == OPERATION_SUBMITTED and not self.armed_large and (self.large or self.pending):
                 self.loop.cancel(self)
         elif result > 0:
-            if self.ended:
-                return 0
+            if self.ended or in_flight(self) and not self.armed_large:
+                return 0  # the receive that is armed gets what a poll tells of late
             self.readiness |= result
             if not transport.paused and not self.pending:
                 self.read_ready(self.readiness)
         elif result == 0:
             if not self.ended:
                 self.accept_item(None)
-        elif result != -ECANCELED and result != -ENOBUFS and result != -EINTR and result != -EAGAIN:
+        elif is_of_socket(result):
             self.accept_item(OSError(-result, os.strerror(-result)))
         return 0
 
@@ -224,10 +238,11 @@ cdef class Receive(Operation):
         return 0
 
     cdef int accept_item(self, object item) except -1:
-        if self.transport.paused or self.pending:
+        if self.transport.paused or self.pending or type(item) is not bytes and self.has_delivered():
             self.pending.append(item)
             return 0
         if type(item) is bytes:
+            self.data_pass = self.loop.pass_number
             return self.transport.data_received(item)
         self.ended = True
         self.loop.cancel(self)
@@ -243,9 +258,18 @@ cdef class Receive(Operation):
             raise
         return 0
 
+    cdef bint has_delivered(self) noexcept:
+        """Whether there was data in this pass: what that made the protocol schedule comes before the end.
+
+        A selector's loop reads once in each of its passes.
+        """
+        return self.data_pass == self.loop.pass_number
+
     cdef int deliver_pending(self) except -1:
         cdef Endpoint transport = self.transport
         while self.pending and not transport.paused and not transport.closing:
+            if type(self.pending[0]) is not bytes and self.has_delivered():
+                break
             # A protocol that takes only a part puts the rest in front again.
             item = self.pending.pop(0)
             rest = self.pending
@@ -290,7 +314,10 @@ cdef class Receive(Operation):
                     self.accept_end(events)
                 elif events & POLL_END:
                     self.readiness = 0
-        except (OSError, MemoryError) as exc:
+        except OSError as exc:
+            self.error = exc.errno
+            self.accept_item(exc)
+        except MemoryError as exc:
             self.accept_item(exc)
         return 0
 
@@ -322,6 +349,7 @@ cdef class Receive(Operation):
         else:
             if count < available:
                 self.readiness |= events
+            self.data_pass = self.loop.pass_number
             transport.buffer_updated(count)
         return 0
 
@@ -427,7 +455,7 @@ cdef class Send(Operation):
             if count < 0:
                 if errno == EAGAIN:
                     return self.start()
-                exc = OSError(errno, os.strerror(errno))
+                exc = self.transport.write_error(errno)
                 return self.transport.fatal_error(exc, "Fatal write error on socket transport")
             self.drop_sent(count)
             if self.head_offset or len(chunks) < SEND_PARTS_MAX and self.queue:
@@ -512,7 +540,7 @@ cdef class Send(Operation):
             if result == -EPIPE and self.is_told_more():
                 self.put_off = True
                 return self.loop.push_completion(self, result)
-            exc = OSError(-result, os.strerror(-result))
+            exc = transport.write_error(-result)
             return transport.fatal_error(exc, "Fatal write error on socket transport")
         return self.go_on()
 

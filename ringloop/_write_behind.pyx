@@ -94,7 +94,7 @@ cdef class WriteBehind(FileSystemCall):
         self.file.locate()
         self.request.entry.sqe.address = <uint64_t> &self.parts[0]
         self.request.entry.sqe.length = count
-        self.request.entry.sqe.offset = <uint64_t> (-1 if self.file.appends else self.file.position)
+        self.request.entry.sqe.offset = <uint64_t> (-1 if self.file.adds else self.file.position)
         self.request.entry.sqe.ioprio = 0
         # Until it tells otherwise: a thread may never begin.
         self.outcome = -ECANCELED

@@ -388,12 +388,12 @@ _CALLS = (
          waits=True, interruptible=True),
     _own(
         "copy_file_range", "copy_file_range", "4.5", "integer",
-        _arg("src", "fd", "0"), _arg("dst", "fd", "2"), _arg("count", "integer", "4"),
+        _arg("src", "fd", "0"), _arg("dst", "fd", "2"), _arg("count", "size", "4"),
         _arg("offset_src", "offset", "1", default=None), _arg("offset_dst", "offset", "3", default=None),
     ),
     _own(
         "sendfile", "sendfile", "2.2", "integer", _arg("out_fd", "fd", "0"), _arg("in_fd", "fd", "1"),
-        _arg("offset", "offset", "2"), _arg("count", "integer", "3"), interruptible=True,
+        _arg("offset", "offset", "2"), _arg("count", "size", "3"), interruptible=True,
     ),
     _own(
         "mknod", "mknodat", "2.6.16", "none", _arg("path", "path", "1"),

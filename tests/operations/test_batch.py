@@ -215,3 +215,25 @@ async def test_a_source_that_fails_is_told_after_what_came_before(world: World) 
         await anext(batch)
     with pytest.raises(StopAsyncIteration):
         await anext(batch)
+
+
+async def test_fds_of_a_list_that_nobody_gets_are_closed(world: World) -> None:
+    path = world.path("file")
+
+    def source() -> Iterator[tuple[Any, ...]]:
+        yield from [("open", path, os.O_RDONLY)] * 50
+        raise ValueError("no more")
+
+    with pytest.raises(ValueError, match="no more"):
+        await ringloop.batch(source(), limit=20)
+    assert path not in leaks.open_fds().values()
+    if not is_ringloop(asyncio.get_running_loop()):
+        return  # where nothing waits for a peer
+    ours, _ = world.sockets()
+    batch = ringloop.batch([*[("open", path, os.O_RDONLY)] * 50, ("recv", ours, 1)], limit=20)
+    waiting = asyncio.ensure_future(batch)
+    await until_asleep()
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert path not in leaks.open_fds().values()

@@ -447,3 +447,26 @@ def test_a_close_that_is_under_way_when_a_run_ends_is_made_in_the_next(tmp_path:
         assert loop.run_until_complete(loop.run_until_complete(begin())) is None
         assert str(path) not in leaks.open_fds().values()
     loop.close()
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [("chown", 1 << 32, 1 << 32), ("chmod", 1 << 32 | 0o4755), ("access", 1 << 32), ("chmod", -(1 << 32))],
+)
+async def test_what_has_more_bits_than_the_kernel_reads_is_refused(
+    world: World, asked: tuple[Any, ...]
+) -> None:
+    name, *arguments = asked
+    path = world.path("file")
+    before = os.stat(path)
+    with pytest.raises(OverflowError, match="32 bits"):
+        await ringloop.submit(name, path, *arguments)
+    after = os.stat(path)
+    assert (after.st_mode, after.st_uid) == (before.st_mode, before.st_uid)
+
+
+@pytest.mark.parametrize("sizes", [(-1, 0), (10, -1)])
+async def test_lengths_of_a_message_are_not_negative(world: World, sizes: tuple[int, int]) -> None:
+    ours, _ = world.sockets()
+    with pytest.raises(ValueError, match="negative"):
+        await ringloop.submit("recvmsg", ours, *sizes)
