@@ -88,7 +88,9 @@ class OpenFiles:
     def closed(self, what: int | Step) -> None:
         """It is not the chain's any more, if it was: several steps may close it."""
         if not isinstance(what, Step):
-            self._fds.pop(what, None)
+            step = self._fds.pop(what, None)
+            if step is not None and step.outcome == what:
+                step.outcome = -1  # the number may be another file's by now
         elif what in self._slots:
             give_slot(self.loop, self._slots.pop(what))
 
@@ -147,12 +149,14 @@ class Plan:
     def _steps_behind(self, loop: Any, head: Step) -> list[Step]:
         """Those that can be linked behind `head`, but for the last of them that are better done alone."""
         known = {head}
+        closed = _closed_by(head)
         steps: list[Step] = []
         for step in self._steps[head.number : head.number - 1 + links_max(loop)]:
-            if not self._can_follow(loop, step, known):
+            if not self._can_follow(loop, step, known) or not closed.isdisjoint(step.needs):
                 break
             steps.append(step)
             known.add(step)
+            closed |= _closed_by(step)
         while steps and self._is_better_alone(steps[-1], known):
             steps.pop()
         return steps
@@ -225,6 +229,11 @@ class Plan:
 
     def _is_of_links(self, step: Step, known: Container[Step]) -> bool:
         return step in known or self._files.has_slot(step)
+
+
+def _closed_by(step: Step) -> set[Step]:
+    """Whose fd a step closes."""
+    return set(step.needs) if step.entry.name == "close" else set()
 
 
 def _takes_slot(loop: Any, step: Step, place: int | str) -> bool:

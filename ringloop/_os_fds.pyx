@@ -10,7 +10,7 @@ import sys
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from cpython.long cimport PyLong_AsSsize_t, PyLong_AsUnsignedLongLong
+from cpython.long cimport PyLong_AsSsize_t
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from cpython.number cimport PyNumber_Index
 from cpython.object cimport PyObject
@@ -425,7 +425,13 @@ cdef class EventWriteCall(WriteCall):
 def eventfd_write(fd, value):
     """As os.eventfd_write(): adds to the counter. Waits while that would be too large."""
     cdef int number = PyObject_AsFileDescriptor(fd)
-    cdef uint64_t count = PyLong_AsUnsignedLongLong(natural(value))
+    cdef uint64_t count
+    value = natural(value)
+    if value >> 64:
+        raise OverflowError(
+            "Python int too large for C unsigned long long" if UNSIGNED_IS_ANY_INTEGER
+            else "int too big to convert")
+    count = value
     return fill_write(
         EventWriteCall.__new__(EventWriteCall), "eventfd_write", number,
         int(count).to_bytes(EVENT_BYTES, sys.byteorder), None)
