@@ -258,13 +258,15 @@ cdef class Batch:
                 while self.ready:
                     keep_result(results, self.next_ready())
         except BaseException as exc:
-            # What they opened is given back with them: a traceback must not keep them.
+            # What was opened is given back with its item: a traceback must not keep them.
             results.clear()
             item = None
             if isinstance(exc, asyncio.CancelledError):
                 await self.aclose()
             raise
-        return [(<Item> result).achieved() for result in results if result is not NOTHING]
+        return [
+            (<Item> result).achieved() if type(result) is Item else result
+            for result in results if result is not NOTHING]
 
     # --- the end
 
@@ -307,13 +309,14 @@ cdef class Batch:
 
 
 cdef int keep_result(list results, Item item) except -1:
-    """At its place."""
+    """At its place; what owns fds until somebody gets them as the item itself."""
+    result = item if item.spec is not None and item.spec.opens else item.achieved()
     if item.index == len(results):
-        results.append(item)
+        results.append(result)
         return 0
     while item.index >= len(results):
         results.append(NOTHING)
-    results[item.index] = item
+    results[item.index] = result
     return 0
 
 

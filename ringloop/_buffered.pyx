@@ -21,9 +21,9 @@ from ringloop._files cimport (
     FILE_TRUNCATE, FILE_WRITE, ITEM_WORK, WORK_AT_ONCE, FileCall, check_bytes, lock_writable, size_of,
     unsupported,
 )
-from ringloop._os cimport int64_argument, int_argument
 from ringloop._descriptor cimport PIECE_BYTES, STREAM_BYTES, Descriptor, Layer
 from ringloop._ops cimport RL_WOULD_BLOCK
+from ringloop._os cimport int64_argument, int_argument
 from ringloop._raw cimport RawFile
 from ringloop._write_behind cimport write_behind
 
@@ -178,7 +178,7 @@ cdef class BufferedFile(Layer):
         return data
 
     cdef void forget_ahead(self) noexcept:
-        """What is read past the buffer moves the file away from what it holds."""
+        """The file moves away from what the buffer holds."""
         self.ahead_begin = self.ahead_end = 0
 
     cdef bytes rest_ahead(self):
@@ -384,8 +384,7 @@ cdef class BufferedFile(Layer):
         """Of a regular file: forgets what is read ahead."""
         if self.ahead_begin != self.ahead_end and self.raw_file.regular:
             self.raw_file.move_to(self.raw_file.position - (self.ahead_end - self.ahead_begin))
-        self.ahead_begin = 0
-        self.ahead_end = 0
+        self.forget_ahead()
         return 0
 
     cdef object seek_now(self, object offset, object whence):
@@ -409,8 +408,7 @@ cdef class BufferedFile(Layer):
                 return target
         position = raw.seek_now(target, how)
         if position is not NotImplemented:
-            self.ahead_begin = 0
-            self.ahead_end = 0
+            self.forget_ahead()
             self.stride = 0
         return position
 
@@ -655,8 +653,7 @@ cdef class BufferedFile(Layer):
         if int64_argument(whence) == SEEK_CUR:
             target -= self.ahead_end - self.ahead_begin
         position = await self.raw_file._slow_seek(target, whence)
-        self.ahead_begin = 0
-        self.ahead_end = 0
+        self.forget_ahead()
         return position
 
     async def _slow_tell(self, _, __):

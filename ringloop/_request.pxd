@@ -29,6 +29,7 @@ cdef class Spec:
     cdef int arranged[ARGUMENTS_MAX]  # the place of each among what `arrange` returns
     cdef object convert
     cdef int result
+    cdef bint opens                # the result owns fds
     cdef int success
     cdef bint at_once              # may be done at once
     cdef bint waits

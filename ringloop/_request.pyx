@@ -126,6 +126,7 @@ cdef class Spec:
         self.arrange_rarely = entry.arrange_rarely
         self.convert = entry.convert
         self.result = RESULTS.index(entry.result) if entry.result in RESULTS else RESULT_CONVERTED
+        self.opens = self.result == RESULT_FD or self.result == RESULT_FDS or self.result == RESULT_ACCEPTED
         self.success = entry.success
         self.at_once = entry.served[0] == operations.INLINE
         self.waits = entry.waits

@@ -317,6 +317,20 @@ async def test_an_attribute_is_not_set_before_its_value_was_read(world: World) -
 # --- cancelling, and loops that end
 
 
+async def wait_between_others(op: str, fd: int) -> None:
+    c = ringloop.chain()
+    c.nop()
+    getattr(c, op)(fd, 1)
+    c.nop()
+    await c
+
+
+async def give_up(tasks: list[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
 @pytest.mark.parametrize("behind", [0, 1, 5])
 async def test_cancelled_while_a_link_waits(world: World, behind: int) -> None:
     loop: Any = asyncio.get_running_loop()
@@ -356,22 +370,14 @@ async def test_links_that_wait_for_peers_keep_nobody_from_going_on(world: World)
         c.nop()
         await c
 
-    async def wait_behind() -> None:
-        c = ringloop.chain()
-        c.nop()
-        c.recv(ours, 1)
-        c.nop()
-        await c
-
-    waiting = [asyncio.ensure_future(function()) for function in (wait, wait_behind) for _ in range(400)]
+    ways = wait, lambda: wait_between_others("recv", ours)
+    waiting = [asyncio.ensure_future(way()) for way in ways for _ in range(400)]
     while loop._counters()["in_flight"] < 400:
         await asyncio.sleep(0)
     c, data = made()
     await c
     assert data.result() == BEGIN
-    for task in waiting:
-        task.cancel()
-    await asyncio.gather(*waiting, return_exceptions=True)
+    await give_up(waiting)
 
 
 async def test_links_count_in_the_bound_until_the_last(world: World) -> None:
@@ -379,22 +385,12 @@ async def test_links_count_in_the_bound_until_the_last(world: World) -> None:
     if not is_ringloop(loop):
         return
     end, _ = world.pipe()
-
-    async def wait() -> None:
-        c = ringloop.chain()
-        c.nop()
-        c.read(end, 1)
-        c.nop()
-        await c
-
-    waiting = [asyncio.ensure_future(wait()) for _ in range(2000)]
+    waiting = [asyncio.ensure_future(wait_between_others("read", end)) for _ in range(2000)]
     for _ in range(100):
         await asyncio.sleep(0)
     # Of 512 chains what is left of each, the loop's own, and what stands for the others' turn.
     assert loop._counters()["in_flight"] < 2 * 512 + 10
-    for task in waiting:
-        task.cancel()
-    await asyncio.gather(*waiting, return_exceptions=True)
+    await give_up(waiting)
     assert loop._counters()["in_flight"] < 10
 
 

@@ -64,9 +64,17 @@ async def read_into(fd: int, buffer: bytearray) -> int:
     return await ringloop.os.readinto(fd, buffer)
 
 
-@pytest.mark.parametrize("read", [read_vector, read_into])
+Read = Callable[[int, bytearray], Coroutine[Any, Any, int]]
+
+
+@pytest.fixture(params=[read_vector, read_into])
+def read(request: pytest.FixtureRequest) -> Read:
+    """A read into a buffer."""
+    return request.param
+
+
 async def test_a_cancelled_read_into_a_buffer_loses_nothing_and_lets_go_of_it(
-    read: Callable[[int, bytearray], Coroutine[Any, Any, int]], ends: tuple[int, int]
+    read: Read, ends: tuple[int, int]
 ) -> None:
     read_end, write_end = ends
     buffer = bytearray(10)
@@ -84,10 +92,7 @@ async def test_a_cancelled_read_into_a_buffer_loses_nothing_and_lets_go_of_it(
     buffer.append(0)
 
 
-@pytest.mark.parametrize("read", [read_vector, read_into])
-async def test_a_read_into_a_buffer_waits_for_what_comes(
-    read: Callable[[int, bytearray], Coroutine[Any, Any, int]], ends: tuple[int, int]
-) -> None:
+async def test_a_read_into_a_buffer_waits_for_what_comes(read: Read, ends: tuple[int, int]) -> None:
     read_end, write_end = ends
     buffer = bytearray(3)
     reading = asyncio.create_task(read(read_end, buffer))
